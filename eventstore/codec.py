@@ -1,0 +1,245 @@
+"""Events to Avro bytes and back: the only place that knows both.
+
+A record is in Avro's single-object encoding: C3 01, the schema's 8-byte fingerprint, the body. Schema files
+are never edited after a release, so old fingerprints decode for ever. A record that is not ours is a
+`ForeignRecord`; one that is ours and cannot be understood is an `UnreadableRecord`, which names its thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+from typing import Any, TypeAlias, assert_never
+
+import fastavro
+from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+
+from eventstore.events import (
+    RULE,
+    Event,
+    Field,
+    Item,
+    ItemsAppended,
+    MetadataPatched,
+    ThreadArchived,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadUnarchived,
+    WriterClosed,
+    WriterOpened,
+    items_of,
+)
+from eventstore.ids import ThreadId
+
+MAGIC = b"\xc3\x01"
+CONFLUENT_MAGIC = b"\x00"
+FINGERPRINT_HEADER = "avro_fingerprint"
+"""The record header that names the schema under any framing."""
+_PREFIX = len(MAGIC) + 8
+_CONFLUENT_PREFIX = 5
+
+_Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRecord:
+    """A record of ours which this version cannot understand."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRecord:
+    """A record that nothing of ours wrote."""
+
+    why: str
+
+
+class Codec:
+    """Encodes by the newest schema, decodes by every schema ever released."""
+
+    def __init__(self, schemas: Mapping[int, str]) -> None:
+        """Take the schema texts by version."""
+        self._readers = {schema_fingerprint(text): _working_schema(text) for text in schemas.values()}
+        newest = schemas[max(schemas)]
+        self._writer = _working_schema(newest)
+        self.fingerprint = schema_fingerprint(newest)
+        self.schema_text = newest
+        self._prefix = MAGIC + self.fingerprint
+
+    def encode(self, event: Event) -> bytes:
+        """Return the record's bytes.
+
+        Raises:
+            UnicodeEncodeError: A text holds a lone surrogate, which no UTF-8 can carry.
+        """
+        out = BytesIO()
+        out.write(self._prefix)
+        fastavro.schemaless_writer(out, self._writer, _row(event))
+        return out.getvalue()
+
+    def decode(self, record: bytes, *, fingerprint_header: bytes | None = None) -> Event | UnreadableRecord | ForeignRecord:
+        """Return the event, or what is wrong with the record; never raises for any bytes."""
+        row = self._decode_row(record, fingerprint_header)
+        if not isinstance(row, dict):
+            return row
+        try:
+            return _event(row)
+        except (KeyError, TypeError, ValueError) as exc:
+            return UnreadableRecord(f"kind {row.get('kind')!r}: {exc}")
+
+    def _decode_row(self, record: bytes, header: bytes | None) -> _Row | UnreadableRecord | ForeignRecord:
+        if record[:2] == MAGIC and len(record) >= _PREFIX:
+            wanted, start = record[2:_PREFIX], _PREFIX
+        elif record[:1] == CONFLUENT_MAGIC and header is not None and len(record) >= _CONFLUENT_PREFIX:
+            wanted, start = header, _CONFLUENT_PREFIX
+        else:
+            return ForeignRecord("neither Avro's single-object framing nor Confluent's with a fingerprint header")
+        schema = self._readers.get(wanted)
+        if schema is None:
+            return UnreadableRecord(f"schema {wanted.hex()} is not known to this version")
+        body = BytesIO(record)
+        body.seek(start)
+        try:
+            row: _Row = fastavro.schemaless_reader(body, schema, None)  # type: ignore[assignment, arg-type]
+        except Exception as exc:  # fastavro's decoder raises whatever the damaged bytes lead it into
+            return UnreadableRecord(f"the Avro body is damaged: {exc or type(exc).__name__}")
+        return row
+
+
+@cache
+def codec() -> Codec:
+    """Return the codec over the schema files that ship with the package."""
+    texts = {
+        int(entry.name.removeprefix("event-").removesuffix(".avsc")): entry.read_text("utf-8")
+        for entry in files("eventstore.schemas").iterdir()
+        if entry.name.endswith(".avsc")
+    }
+    return Codec(texts)
+
+
+def schema_fingerprint(schema_text: str) -> bytes:
+    """Return the 8 bytes of CRC-64-AVRO over the canonical form, in wire order (Avro specification)."""
+    return bytes.fromhex(fingerprint(to_parsing_canonical_form(json.loads(schema_text)), "CRC-64-AVRO"))
+
+
+def cloud_event_headers(event: Event, *, source: str) -> list[tuple[str, bytes]]:
+    """Return the record's headers: CloudEvents 1.0 in binary mode, and the schema's fingerprint."""
+    texts = {
+        "ce_specversion": "1.0",
+        "ce_id": event.event_id,
+        "ce_type": type(event).__name__,
+        "ce_source": source,
+        "ce_subject": event.thread_id,
+        "ce_time": rfc3339_micros(event.occurred_at),
+        "content-type": "application/avro",
+    }
+    return [*((name, text.encode()) for name, text in texts.items()), (FINGERPRINT_HEADER, codec().fingerprint)]
+
+
+def _working_schema(schema_text: str) -> Any:
+    """Parse for reading and writing: times stay integers, which is the same on the wire and faster."""
+    return parse_schema(_without_logical_types(json.loads(schema_text)))
+
+
+def _without_logical_types(node: Any) -> Any:
+    match node:
+        case dict():
+            kept = {key: _without_logical_types(value) for key, value in node.items() if key != "logicalType"}
+            return kept["type"] if kept.keys() == {"type"} else kept
+        case list():
+            return [_without_logical_types(value) for value in node]
+        case _:
+            return node
+
+
+def _row(event: Event) -> _Row:
+    row: _Row = {
+        "event_id": event.event_id,
+        "thread_id": event.thread_id,
+        "kind": type(event).__name__,
+        "rule": event.rule,
+        "occurred_at": event.occurred_at,
+        "actor": event.actor,
+    }
+    if isinstance(event, ThreadCreated | WriterOpened | ItemsAppended | WriterClosed):
+        row["writer_id"] = event.writer_id
+        row["writer_seq"] = event.writer_seq
+    else:
+        row["commands_seen"] = event.commands_seen
+        row["expected_version"] = event.expected_version
+    match event:
+        case ItemsAppended():
+            row["more"] = event.more
+        case ThreadCreated():
+            row["forked_from_id"] = event.forked_from_id
+        case WriterOpened():
+            row["epoch"] = event.epoch
+            row["replaces"] = event.replaces
+        case MetadataPatched():
+            row["fields"] = [field._asdict() for field in event.fields]
+        case ThreadArchived() | ThreadUnarchived() | ThreadDeleted():
+            row["reason"] = event.reason
+        case WriterClosed():
+            pass
+        case _:
+            assert_never(event)
+    row["items"] = [item._asdict() for item in items_of(event)]
+    return row
+
+
+def _event(row: _Row) -> Event:
+    if row["rule"] != RULE:
+        raise ValueError(f"admission rule {row['rule']} is not known to this version")
+    kind = row["kind"]
+    envelope: _Row = {name: row[name] for name in ("event_id", "thread_id", "occurred_at", "actor", "rule")}
+    if kind in ("ItemsAppended", "ThreadCreated", "WriterOpened", "WriterClosed"):
+        writer = envelope | {"writer_id": _present(row, "writer_id"), "writer_seq": _present(row, "writer_seq")}
+        match kind:
+            case "ItemsAppended":
+                return ItemsAppended(items=tuple(items_in(row)), more=row["more"], **writer)
+            case "ThreadCreated":
+                (session_meta,) = items_in(row)
+                return ThreadCreated(session_meta=session_meta, forked_from_id=row["forked_from_id"], **writer)
+            case "WriterOpened":
+                return WriterOpened(epoch=_present(row, "epoch"), replaces=row["replaces"], **writer)
+            case _:
+                return WriterClosed(**writer)
+    seen = _present(row, "commands_seen")
+    command = envelope | {"commands_seen": seen, "expected_version": row["expected_version"]}
+    match kind:
+        case "MetadataPatched":
+            return MetadataPatched(fields=tuple(Field(**field) for field in row["fields"]), **command)
+        case "ThreadArchived":
+            return ThreadArchived(reason=row["reason"], **command)
+        case "ThreadUnarchived":
+            return ThreadUnarchived(reason=row["reason"], **command)
+        case "ThreadDeleted":
+            return ThreadDeleted(reason=row["reason"], **command)
+        case _:
+            raise ValueError("not known to this version")
+
+
+def items_in(row: _Row) -> list[Item]:
+    return [Item(item["at"], item["type"], item["payload"], item["extras"]) for item in row["items"]]
+
+
+def _present(row: _Row, name: str) -> Any:
+    value = row[name]
+    if value is None:
+        raise ValueError(f"{name} is missing")
+    return value
+
+
+def rfc3339_micros(micros: int) -> str:
+    from datetime import UTC, datetime, timedelta
+
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
+
+
+def thread_of_row(row: _Row) -> ThreadId:
+    return ThreadId(row["thread_id"])

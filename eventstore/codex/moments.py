@@ -1,0 +1,53 @@
+"""Times as rollout files spell them, and as integers since the epoch.
+
+Knows no clock. A time beyond the calendar is shown as the calendar's end, never as an error.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_FILE_NAME_FORM = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)", re.ASCII)
+_CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+
+
+def moment(micros: int) -> datetime:
+    """Return the UTC datetime that lies `micros` after the epoch, or the calendar's nearer end."""
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return _LAST if micros > 0 else _FIRST
+
+
+def micros(text: str) -> int | None:
+    """Return the microseconds since the epoch of an RFC 3339 text; None if it is none."""
+    if _RFC_3339.fullmatch(text) is None:
+        return None
+    try:
+        return (datetime.fromisoformat(text.upper()) - _EPOCH) // _MICROSECOND
+    except (ValueError, OverflowError):
+        return None
+
+
+def creation_micros(text: str) -> int | None:
+    """Return the microseconds since the epoch of a session_meta's `timestamp` (contract §4.1).
+
+    It is RFC 3339, or `YYYY-MM-DDThh-mm-ss` as in file names, which every reader takes for UTC; else None.
+    """
+    form = _FILE_NAME_FORM.fullmatch(text)
+    return micros(text if form is None else "{}T{}:{}:{}Z".format(*form.groups()))
+
+
+def spelled(millis: int) -> str:
+    """Return `YYYY-MM-DDTHH:MM:SS.mmmZ`, the form of every timestamp Codex writes."""
+    return moment(millis * 1000).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def is_canonical(text: str) -> bool:
+    """Whether the text has exactly the form which `spelled` writes."""
+    return _CANONICAL.fullmatch(text) is not None

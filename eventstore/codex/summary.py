@@ -1,0 +1,107 @@
+"""What list and show display of a thread, and what a batch of items says about it.
+
+Pure values. The law: applying the facts of two batches one after the other is applying the facts of both
+together, wherever a history is cut. Hence every fact is the first of its kind or the last of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+Scalar: TypeAlias = "str | int | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A thread as listings show it: JSON scalars only, structured values as JSON text."""
+
+    created_at: int = 0
+    """Microseconds since the epoch; 0 until the thread's own session_meta is seen."""
+    updated_at: int = 0
+    """Microseconds since the epoch."""
+    archived_at: int | None = None
+    """Microseconds since the epoch; None while the thread is active."""
+    forked_from_id: str | None = None
+    parent_thread_id: str | None = None
+    preview: str = ""
+    name: str | None = None
+    title: str = ""
+    model_provider: str = ""
+    model: str | None = None
+    reasoning_effort: str | None = None
+    cwd: str = ""
+    cli_version: str = ""
+    source: str | None = None
+    """JSON text of the SessionSource."""
+    thread_source: str | None = None
+    agent_nickname: str | None = None
+    agent_role: str | None = None
+    agent_path: str | None = None
+    git_sha: str | None = None
+    git_branch: str | None = None
+    git_origin: str | None = None
+    approval_mode: str | None = None
+    """JSON text, `"never"` for example; None until a turn says it."""
+    sandbox_policy: str | None = None
+    """JSON text of an object."""
+    permission_profile: str | None = None
+    """JSON text."""
+    token_usage: str | None = None
+    """JSON text of the six counts."""
+    first_user_message: str | None = None
+    memory_mode: str | None = None
+    """`enabled` or `disabled`; None (which means enabled) until somebody says it."""
+    history_mode: str | None = None
+    """`legacy` or `paginated`; None (which means legacy) until the thread's own session_meta is seen."""
+    history_base: str | None = None
+    """JSON text of the place in another thread's history at which this fork continues."""
+    imported: str | None = None
+    """JSON text of an object: where an import took the thread from."""
+
+
+EMPTY = Summary()
+"""The summary of a thread of which nothing is known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a batch of items says about its thread; batches combine with `then`."""
+
+    latest: int = 0
+    """The latest time of an item, milliseconds since the epoch."""
+    first: Mapping[str, Scalar] = field(default_factory=dict)
+    """Summary fields that count only while the summary has none: the first saying wins. Never empty values."""
+    last: Mapping[str, Scalar] = field(default_factory=dict)
+    """Summary fields that replace what was there: the last saying wins. None clears."""
+
+    def then(self, later: Facts) -> Facts:
+        """Return what both batches say, this one being the earlier."""
+        return Facts(
+            latest=max(self.latest, later.latest),
+            first={**later.first, **self.first},
+            last={**self.last, **later.last},
+        )
+
+
+NO_FACTS = Facts()
+"""What no items say: the identity of `then`."""
+
+
+def apply_facts(summary: Summary, facts: Facts) -> Summary:
+    """Return the summary after the items that said so. `updated_at` never goes back."""
+    changes: dict[str, Any] = {name: value for name, value in facts.first.items() if not getattr(summary, name)}
+    updated_at = max(summary.updated_at, facts.latest * 1000, changes.get("created_at", 0))
+    changes.update(facts.last)
+    return replace(summary, **changes, updated_at=updated_at)
+
+
+def apply_archived(summary: Summary, occurred_at: int) -> Summary:
+    """Return the summary after an archive at `occurred_at`, microseconds since the epoch."""
+    return replace(summary, archived_at=occurred_at, updated_at=max(summary.updated_at, occurred_at))
+
+
+def apply_unarchived(summary: Summary, occurred_at: int) -> Summary:
+    """Return the summary after an unarchive at `occurred_at`, microseconds since the epoch."""
+    return replace(summary, archived_at=None, updated_at=max(summary.updated_at, occurred_at))

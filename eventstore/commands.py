@@ -1,0 +1,128 @@
+"""Commands: what anyone may say about a thread without being its writer.
+
+A command looks at the head, is logged, and learns from the views whether it counts. One that knew too little is sent
+again under the same id, which the rule takes at most once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, assert_never
+
+from eventstore.admission import Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
+from eventstore.codex.metadata import patch_fields
+from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, UpdateThreadMetadataParams
+from eventstore.errors import OutcomeUnknown, WrongExpectedVersion
+from eventstore.events import (
+    Field,
+    MetadataPatched,
+    ThreadArchived,
+    ThreadDeleted,
+    ThreadUnarchived,
+)
+from eventstore.history import readable
+from eventstore.ids import ThreadId, new_event_id
+from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+from eventstore.state import ThreadState
+
+_CommandEvent = MetadataPatched | ThreadArchived | ThreadUnarchived | ThreadDeleted
+_Check = Callable[[ThreadView | None], ThreadView]
+_Make = Callable[[Head], _CommandEvent]
+
+
+class Commands:
+    """Sends commands and waits for their verdicts."""
+
+    def __init__(
+        self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float
+    ) -> None:
+        self._log = log
+        self._feed = feed
+        self._views = views
+        self._actor = actor
+        self._within = within
+
+    async def patch(self, params: UpdateThreadMetadataParams, check: _Check) -> ThreadState:
+        """Patch the thread's metadata; return the thread as of then."""
+        return await self.patch_fields(params.thread_id, patch_fields(params.patch), check, version=params.expected_version)
+
+    async def patch_fields(
+        self,
+        thread_id: ThreadId,
+        fields: tuple[Field, ...],
+        check: _Check,
+        *,
+        version: int | None = None,
+        occurred_at: int | None = None,
+    ) -> ThreadState:
+        """Set or clear the fields; return the thread as of then."""
+        envelope = self._envelope(thread_id, version, occurred_at)
+        return await self._say(
+            thread_id, check, lambda head: MetadataPatched(**envelope, commands_seen=head.commands_total, fields=fields)
+        )
+
+    async def archive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> ThreadState:
+        envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
+        return await self._say(
+            params.thread_id,
+            check,
+            lambda head: ThreadArchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
+        )
+
+    async def unarchive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> ThreadState:
+        envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
+        return await self._say(
+            params.thread_id,
+            check,
+            lambda head: ThreadUnarchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
+        )
+
+    async def delete(self, params: DeleteThreadParams, check: _Check) -> ThreadState:
+        envelope = self._envelope(params.thread_id, params.expected_version, None)
+        return await self._say(
+            params.thread_id,
+            check,
+            lambda head: ThreadDeleted(**envelope, commands_seen=head.commands_total, reason=params.reason),
+        )
+
+    async def _say(self, thread_id: ThreadId, check: _Check, make: _Make) -> ThreadState:
+        """Log the command until it has a verdict.
+
+        Raises:
+            WrongExpectedVersion: The thread is not at the expected version.
+            UnreadableEvent: The thread is frozen.
+            OutcomeUnknown: The time ran out.
+        """
+        deadline = time.monotonic() + self._within
+        view = check(await self._views.get(thread_id))
+        while (left := deadline - time.monotonic()) > 0:
+            readable(thread_id, view.state)
+            event = make(view.state.head)
+            (position,) = await self._log.append([event], within=left)
+            seen = await self._views.reach(position, thread_id, within=left)
+            if seen is not None and event.event_id in seen.state.head.commands:
+                return seen.state
+            # Refused when it was folded; judged again by what the head says now, it is known why.
+            view = check(seen)
+            verdict = admit(view.state.head, event)
+            match verdict:
+                case Refused(reason=Reason.VERSION):
+                    raise WrongExpectedVersion(
+                        f"thread {thread_id} is at version {view.state.head.version}, "
+                        f"not {event.expected_version}; read it again and decide anew"
+                    )
+                case Refused() | Admitted() | Duplicate() | Fenced():
+                    continue
+                case _:
+                    assert_never(verdict)
+        raise OutcomeUnknown(f"no verdict on the command for thread {thread_id} within {self._within:g} s; read the thread")
+
+    def _envelope(self, thread_id: ThreadId, version: int | None, occurred_at: int | None) -> dict[str, Any]:
+        return {
+            "event_id": new_event_id(),
+            "thread_id": thread_id,
+            "occurred_at": time.time_ns() // 1_000 if occurred_at is None else occurred_at,
+            "actor": self._actor,
+            "expected_version": version,
+        }

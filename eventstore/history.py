@@ -1,0 +1,151 @@
+"""A thread's items, read at the thread's own cost.
+
+The views say where the thread's records lie and how far they were folded; indexed records are taken as admitted. What
+lies behind the checkpoint is judged here by `step`, so the answer is exact however far the views lag. The plain replay
+from the thread's start is always right, and is what serves states of the past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from eventstore.codec import ForeignRecord, UnreadableRecord
+from eventstore.documents import StoredItem
+from eventstore.errors import InvalidRequest, UnreadableEvent
+from eventstore.events import Event, Item, items_of
+from eventstore.ids import ThreadId
+from eventstore.ports import Entry, EventFeed, ThreadView, ThreadViews
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, step
+
+_RECORDS_AT_A_TIME = 256
+"""Indexed records fetched together: bounds the memory of a streaming read."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """A point of a thread's past: the last event up to a version, or up to a time."""
+
+    version: int | None = None
+    micros: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> AsOf:
+        """Read a version (a number) or an RFC 3339 time.
+
+        Raises:
+            InvalidRequest: It is neither.
+        """
+        if text.isdecimal():
+            return cls(version=int(text))
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as exc:
+            raise InvalidRequest(f"{text!r} is neither a version nor a time; give e.g. 12 or 2026-05-01T12:00:00Z") from exc
+        return cls(micros=round(moment.astimezone().timestamp() * 1_000_000))
+
+
+class History:
+    """Reads items over the ports."""
+
+    def __init__(self, feed: EventFeed, views: ThreadViews) -> None:
+        self._feed = feed
+        self._views = views
+
+    async def items(
+        self, thread_id: ThreadId, view: ThreadView, *, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[list[StoredItem]]:
+        """Yield the items start <= ordinal < stop in batches, in order, as of the log's end sampled now.
+
+        Raises:
+            UnreadableEvent: A record of the thread cannot be understood.
+            LogTruncated: A record of the thread is not in the log any more.
+        """
+        readable(thread_id, view.state)
+        state, tail = await self.tail(thread_id, view)
+        stop = state.head.items if stop is None else min(stop, state.head.items)
+        indexed = [*await self._views.index(thread_id, start=start, stop=stop), *tail]
+        wanted = [entry for entry in indexed if entry.ordinal < stop and entry.ordinal + entry.items > start]
+        for first in range(0, len(wanted), _RECORDS_AT_A_TIME):
+            places = wanted[first : first + _RECORDS_AT_A_TIME]
+            entries = await self._feed.fetch(thread_id, [place.offset for place in places])
+            yield _between(stored(entries, places), start, stop)
+
+    async def tail(self, thread_id: ThreadId, view: ThreadView) -> tuple[ThreadState, list[IndexEntry]]:
+        """Return the thread's state at the log's end, and the records whose items the views do not know of yet."""
+        state, indexed = view.state, []
+        end = await self._feed.end(self._feed.partition_of(thread_id))
+        if view.checkpoint < end:
+            async for entries in self._feed.replay(thread_id, start=view.checkpoint, stop=end):
+                for entry in entries:
+                    done = step(state, _understood(thread_id, entry), offset=entry.position.offset)
+                    state = done.state
+                    indexed.extend(done.indexed)
+        return state, indexed
+
+    async def as_of(self, thread_id: ThreadId, point: AsOf) -> tuple[ThreadState, list[StoredItem]]:
+        """Replay the thread from its start up to a point of its past.
+
+        A time means the longest prefix of the thread's events that had occurred by then; where a clock stepped back,
+        the latest time seen so far counts.
+
+        Raises:
+            UnreadableEvent: A record before that point cannot be understood.
+        """
+        state, indexed, latest = UNKNOWN_THREAD, [], 0
+        kept: dict[int, Entry] = {}
+        end = await self._feed.end(self._feed.partition_of(thread_id))
+        async for entries in self._feed.replay(thread_id, start=0, stop=end):
+            for entry in entries:
+                event = _understood(thread_id, entry)
+                latest = max(latest, event.occurred_at)
+                done = step(state, event, offset=entry.position.offset)
+                beyond_version = point.version is not None and done.state.head.version > point.version
+                if beyond_version or (point.micros is not None and latest > point.micros):
+                    return state, stored([kept[place.offset] for place in indexed], indexed)
+                state = done.state
+                indexed.extend(done.indexed)
+                kept[entry.position.offset] = entry
+        return state, stored([kept[place.offset] for place in indexed], indexed)
+
+
+def readable(thread_id: ThreadId, state: ThreadState) -> None:
+    """Refuse a frozen thread.
+
+    Raises:
+        UnreadableEvent: The thread is frozen.
+    """
+    if state.frozen is not None:
+        raise UnreadableEvent(f"thread {thread_id} is frozen: {state.frozen}; upgrade eventstore or ask for help")
+
+
+def stored(entries: Sequence[Entry], places: Sequence[IndexEntry]) -> list[StoredItem]:
+    """Return the items of admitted records with their ordinals."""
+    found: list[StoredItem] = []
+    for entry, place in zip(entries, places, strict=True):
+        position = entry.position
+        ordinal = place.ordinal
+        for at, type_, payload, extras in _items(entry):
+            found.append(StoredItem(ordinal, position, at, type_, payload, extras))
+            ordinal += 1
+    return found
+
+
+def _items(entry: Entry) -> Sequence[Item]:
+    if isinstance(entry.event, UnreadableRecord | ForeignRecord):
+        raise UnreadableEvent(f"the record at {entry.position} cannot be read: {entry.event.why}; restore a backup")
+    return items_of(entry.event)
+
+
+def _understood(thread_id: ThreadId, entry: Entry) -> Event:
+    match entry.event:
+        case UnreadableRecord(why=why) | ForeignRecord(why=why):
+            raise UnreadableEvent(f"thread {thread_id} cannot be read past {entry.position}: {why}")
+        case event:
+            return event
+
+
+def _between(items: list[StoredItem], start: int, stop: int) -> list[StoredItem]:
+    first = items[0].ordinal if items else 0
+    return items[max(0, start - first) : max(0, stop - first)]

@@ -1,0 +1,50 @@
+"""Names of threads, events and writers.
+
+Every name is a UUID in its lower-case hyphenated form; fresh ones are version 7, so they sort by time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NewType
+from uuid import UUID
+
+from eventstore.errors import InvalidRequest
+
+ThreadId = NewType("ThreadId", str)
+EventId = NewType("EventId", str)
+WriterId = NewType("WriterId", str)
+
+
+def parse_thread_id(text: str) -> ThreadId:
+    """Return the canonical form of a thread id (contract §1.1: any UUID version parses).
+
+    Raises:
+        InvalidRequest: The text is not a UUID.
+    """
+    try:
+        return ThreadId(str(UUID(text)))
+    except (ValueError, AttributeError, TypeError) as exc:
+        raise InvalidRequest(f"invalid thread id {text!r}: give a UUID") from exc
+
+
+def new_thread_id() -> ThreadId:
+    return ThreadId(_uuid7())
+
+
+def new_event_id() -> EventId:
+    return EventId(_uuid7())
+
+
+def new_writer_id() -> WriterId:
+    return WriterId(_uuid7())
+
+
+def _uuid7() -> str:
+    """Return a fresh version 7 UUID (RFC 9562 §5.7): 48 bits of milliseconds, 74 random bits."""
+    millis = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10), "big")
+    bits = (millis & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (noise >> 62 & 0xFFF) << 64 | 0b10 << 62 | noise & (1 << 62) - 1
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,279 @@
+"""The threads that are live in this process, and their state machine (contract §2.0-2.7).
+
+    create -> deferred -> stored <- resume        shutdown, discard: not live any more
+
+A deferred thread is a few values in memory. It becomes stored by persist, or by flush or shutdown with items queued; then
+everything goes through its `Writer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from eventstore.admission import Admitted, Lifecycle
+from eventstore.codec import ForeignRecord, UnreadableRecord
+from eventstore.codex.policy import persisted
+from eventstore.codex.rollout import new_session_meta
+from eventstore.documents import (
+    AppendThreadItemsParams,
+    CreateThreadParams,
+    Receipt,
+    ResumeThreadParams,
+    RolloutItem,
+    ThreadEventPersistenceMode,
+    ThreadHistoryMode,
+)
+from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ThreadNotFound, WriterFenced
+from eventstore.events import Item, ItemsAppended
+from eventstore.history import readable
+from eventstore.ids import EventId, ThreadId, new_event_id
+from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+from eventstore.state import UNKNOWN_THREAD, step
+from eventstore.writer import LostRace, Writer, split
+
+
+class Queued(NamedTuple):
+    """An append to a thread that is not stored yet."""
+
+    items: list[Item]
+    append_id: EventId
+    occurred_at: int
+
+
+@dataclass(slots=True)
+class LiveThread:
+    """A thread between create or resume and shutdown or discard."""
+
+    writer: Writer
+    event_mode: ThreadEventPersistenceMode
+    history_mode: ThreadHistoryMode
+    creation: CreateThreadParams | None = None
+    """Of a thread that is not stored yet."""
+    created_at: int = 0
+    """Milliseconds since the epoch."""
+    queued: list[Queued] = field(default_factory=list)
+    append_ids: set[str] = field(default_factory=set)
+    """Appends that were named by the caller or, once asked for, are in the history."""
+    past_known: bool = True
+    """Whether `append_ids` holds those of the writers before."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Makes appends wait for one that has to look something up first."""
+    opening: bool = False
+    closing: bool = False
+
+    def store(self) -> None:
+        """Hand creation and queued appends to the writer; no await, so nothing can come between."""
+        assert self.creation is not None
+        now = _now_micros()
+        meta = new_session_meta(self.creation, at_millis=self.created_at)
+        self.writer.create(meta, self.creation.forked_from_id, now)
+        for queued in self.queued:
+            self.writer.append(queued.items, queued.append_id, queued.occurred_at)
+        self.creation, self.queued = None, []
+
+
+class LiveThreads:
+    """The registry of live threads, and the verbs that need one."""
+
+    def __init__(
+        self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float
+    ) -> None:
+        self._log = log
+        self._feed = feed
+        self._views = views
+        self._actor = actor
+        self._within = within
+        self._threads: dict[ThreadId, LiveThread] = {}
+
+    def __len__(self) -> int:
+        return len(self._threads)
+
+    def __contains__(self, thread_id: ThreadId) -> bool:
+        return thread_id in self._threads and not self._threads[thread_id].opening
+
+    def __iter__(self) -> Iterator[ThreadId]:
+        return iter(self._threads)
+
+    def is_unstored(self, thread_id: ThreadId) -> bool:
+        return thread_id in self._threads and self._threads[thread_id].creation is not None
+
+    def abandon(self) -> None:
+        """Forget all live threads."""
+        for live in self._threads.values():
+            live.writer.abandon()
+        self._threads.clear()
+
+    def create(self, params: CreateThreadParams) -> None:
+        self._refuse_second(params.thread_id)
+        self._threads[params.thread_id] = LiveThread(
+            self._new_writer(params.thread_id),
+            params.event_persistence_mode,
+            params.history_mode,
+            creation=params,
+            created_at=time.time_ns() // 1_000_000,
+        )
+
+    async def resume(self, params: ResumeThreadParams) -> None:
+        self._refuse_second(params.thread_id)
+        live = LiveThread(
+            self._new_writer(params.thread_id),
+            params.event_persistence_mode,
+            ThreadHistoryMode.LEGACY,
+            past_known=False,
+            opening=True,
+        )
+        self._threads[params.thread_id] = live
+        try:
+            await self._open(live, params)
+        finally:
+            if live.opening:
+                del self._threads[params.thread_id]
+
+    async def append(self, params: AppendThreadItemsParams) -> Receipt:
+        live = self._live(params.thread_id)
+        if live.closing:
+            raise ThreadNotFound(params.thread_id)
+        kept, dropped = persisted(params.items, history_mode=live.history_mode, event_mode=live.event_mode)
+        if not kept:
+            return Receipt.model_construct(append_id=None, appended=0, dropped=tuple(dropped))
+        append_id = EventId(params.append_id) if params.append_id is not None else new_event_id()
+        async with live.turn:
+            repeated = params.append_id is not None and await self._is_repetition(live, append_id)
+            if not repeated:
+                self._queue(live, kept, append_id)
+                if params.append_id is not None:
+                    live.append_ids.add(append_id)
+        await self._send(live, append_id)
+        appended = 0 if repeated else len(kept)
+        return Receipt.model_construct(append_id=append_id, appended=appended, dropped=tuple(dropped))
+
+    async def flush(self, thread_id: ThreadId, *, even_if_empty: bool = False) -> None:
+        live = self._live(thread_id)
+        if live.creation is not None:
+            if not live.queued and not even_if_empty:
+                return
+            live.store()
+        await live.writer.settle(live.writer.last_seq, within=self._within)
+
+    async def shutdown(self, thread_id: ThreadId) -> None:
+        live = self._live(thread_id)
+        if live.closing:
+            # An earlier shutdown failed after the writer's last word was said: only its verdict is missing.
+            await live.writer.settle(live.writer.last_seq, within=self._within)
+        elif live.creation is None or live.queued:
+            live.closing = True
+            try:
+                await self.flush(thread_id)
+            except BaseException:
+                live.closing = False
+                raise
+            live.writer.close(_now_micros())
+            try:
+                await live.writer.settle(live.writer.last_seq, within=self._within)
+            except (WriterFenced, ThreadNotFound):
+                # Everything of ours counts already, and the thread is another's: there is nothing left to close.
+                live.writer.abandon()
+        self._forget(thread_id, live)
+
+    def discard(self, thread_id: ThreadId) -> None:
+        live = self._live(thread_id)
+        self._forget(thread_id, live)
+
+    def _forget(self, thread_id: ThreadId, live: LiveThread) -> None:
+        live.writer.abandon()
+        if self._threads.get(thread_id) is live:
+            del self._threads[thread_id]
+
+    def _live(self, thread_id: ThreadId) -> LiveThread:
+        live = self._threads.get(thread_id)
+        if live is None or live.opening:
+            raise ThreadNotFound(thread_id)
+        return live
+
+    def _refuse_second(self, thread_id: ThreadId) -> None:
+        if thread_id in self._threads:
+            raise InvalidRequest(f"thread {thread_id} already has a live local writer")
+
+    def _new_writer(self, thread_id: ThreadId) -> Writer:
+        return Writer(self._log, self._views, thread_id, actor=self._actor)
+
+    async def _open(self, live: LiveThread, params: ResumeThreadParams) -> None:
+        """Take the thread over; a lost race is tried once more with a fresh look at the head."""
+        thread_id = params.thread_id
+        for last_try in (False, True):
+            view = await self._views.get(thread_id)
+            if view is None or not _may_resume(view, params.include_archived):
+                raise InvalidRequest(f"no rollout found for thread id {thread_id}")
+            readable(thread_id, view.state)
+            live.writer.open(view.state.head, _now_micros())
+            try:
+                await live.writer.settle(live.writer.last_seq, within=self._within)
+            except LostRace as exc:
+                if last_try:
+                    raise WriterFenced(str(exc)) from exc
+                live.writer = self._new_writer(thread_id)
+                continue
+            live.history_mode = ThreadHistoryMode(view.state.summary.history_mode or "legacy")
+            live.opening = False
+            return
+
+    def _queue(self, live: LiveThread, kept: list[RolloutItem], append_id: EventId) -> None:
+        now = _now_micros()
+        items = [Item(now // 1_000, item.type, item.text) for item in kept]
+        if live.creation is not None:
+            split(items)
+            live.queued.append(Queued(items, append_id, now))
+        else:
+            live.writer.append(items, append_id, now)
+
+    async def _send(self, live: LiveThread, append_id: EventId) -> None:
+        if live.creation is not None:
+            return
+        try:
+            await live.writer.send(within=self._within)
+            await live.writer.make_room(within=self._within)
+        except LogUnavailable as exc:
+            raise OutcomeUnknown(
+                f"append {append_id} is queued and not in the log yet ({exc}); flush the thread to send it again"
+            ) from exc
+
+    async def _is_repetition(self, live: LiveThread, append_id: EventId) -> bool:
+        """Say whether the named append was made before, by this writer or any before it.
+
+        No other writer can add one meanwhile: whoever does, fences this one.
+        """
+        if append_id not in live.append_ids and not live.past_known:
+            live.append_ids |= await self._past_append_ids(live.writer.thread_id)
+            live.past_known = True
+        return append_id in live.append_ids
+
+    async def _past_append_ids(self, thread_id: ThreadId) -> set[str]:
+        state, found = UNKNOWN_THREAD, set()
+        end = await self._feed.end(self._feed.partition_of(thread_id))
+        async for entries in self._feed.replay(thread_id, start=0, stop=end):
+            for entry in entries:
+                if isinstance(entry.event, UnreadableRecord | ForeignRecord):
+                    continue
+                done = step(state, entry.event, offset=entry.position.offset)
+                state = done.state
+                if isinstance(done.verdict, Admitted) and isinstance(entry.event, ItemsAppended):
+                    found.add(entry.event.event_id)
+        return found
+
+
+def _may_resume(view: ThreadView, include_archived: bool) -> bool:
+    match view.state.head.lifecycle:
+        case Lifecycle.ACTIVE:
+            return True
+        case Lifecycle.ARCHIVED:
+            return include_archived
+        case Lifecycle.ABSENT | Lifecycle.DELETED:
+            return False
+
+
+def _now_micros() -> int:
+    return time.time_ns() // 1_000

@@ -1,0 +1,153 @@
+"""The outside world as the write side sees it: the log, its feed, and the views somebody else keeps.
+
+Adapters keep these promises; nothing above them knows SQLite, Kafka or Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol
+
+from eventstore.codec import ForeignRecord, UnreadableRecord
+from eventstore.documents import ListThreadsParams, Position
+from eventstore.events import Event
+from eventstore.ids import ThreadId
+from eventstore.state import IndexEntry, ThreadState
+
+
+class Entry(NamedTuple):
+    """One record of the log, decoded."""
+
+    position: Position
+    thread_id: ThreadId | None
+    """The record's key; None if it has none that is a thread id."""
+    event: Event | UnreadableRecord | ForeignRecord
+
+
+class ThreadView(NamedTuple):
+    """All that the views know of one thread, folded up to `checkpoint`."""
+
+    state: ThreadState
+    checkpoint: int
+    """The next offset of the thread's partition to be folded."""
+
+
+class ThreadRow(NamedTuple):
+    """One thread of a listing."""
+
+    thread_id: ThreadId
+    state: ThreadState
+
+
+class RowPage(NamedTuple):
+    rows: Sequence[ThreadRow]
+    next_cursor: str | None
+
+
+class EventLog(Protocol):
+    """The durable order of events.
+
+    An event is logged whole or not at all. Events of one thread keep the order in which they were logged, for
+    ever. Once positions are returned, the events outlive this process. Nothing is promised about who wins a race:
+    that is `admission`'s business.
+    """
+
+    async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
+        """Log the events, in order, and say where they lie.
+
+        The calls for one thread are logged in the order in which they were made. A call that is cancelled or fails
+        may have logged some events, none or all.
+
+        Raises:
+            LogUnavailable: Nothing was written; the same call may be made again.
+            OutcomeUnknown: Some may have been written; append them again with the same event ids.
+        """
+        ...
+
+
+class EventFeed(Protocol):
+    """The log, read in order."""
+
+    def partition_of(self, thread_id: ThreadId) -> int:
+        """Say which partition holds the thread."""
+        ...
+
+    async def end(self, partition: int) -> int:
+        """Return the offset which the partition's next record will have or exceed.
+
+        Raises:
+            LogUnavailable: The log cannot be reached.
+        """
+        ...
+
+    async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
+        """Return up to `limit` entries of the partition from offset `start` on; empty at the end.
+
+        Raises:
+            LogTruncated: The partition begins after `start`.
+            LogUnavailable: The log cannot be reached.
+        """
+        ...
+
+    def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
+        """Yield all the thread's entries with start <= offset < stop, void ones too, in order, in batches.
+
+        Raises:
+            LogUnavailable: The log cannot be reached.
+        """
+        ...
+
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
+        """Return the thread's entries at exactly these offsets, in their order.
+
+        Raises:
+            LogTruncated: One of them is not in the log any more.
+            LogUnavailable: The log cannot be reached.
+        """
+        ...
+
+
+class ThreadViews(Protocol):
+    """What the projections know of threads. Answers are as of a checkpoint, which they name."""
+
+    async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
+        """Wait until `position` is folded; return the thread as of then, None if there is none.
+
+        Raises:
+            ViewsBehind: Not reached within that many seconds.
+            ViewsUnavailable: The views cannot be read.
+        """
+        ...
+
+    async def get(self, thread_id: ThreadId) -> ThreadView | None:
+        """Return the thread, folded to the log's end as sampled in this call; None if there is none.
+
+        Raises:
+            ViewsUnavailable: The views cannot be read.
+        """
+        ...
+
+    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
+        """Return the records that bear the items start <= ordinal < stop, in order.
+
+        Raises:
+            ViewsUnavailable: The views cannot be read.
+        """
+        ...
+
+    async def page(self, query: ListThreadsParams) -> RowPage:
+        """Return one page of threads, folded to the log's end as sampled in this call.
+
+        Raises:
+            InvalidRequest: The cursor is none.
+            ViewsUnavailable: The views cannot be read.
+        """
+        ...
+
+    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
+        """Return up to `limit` thread ids (of any lifecycle but deleted) that begin with `prefix`.
+
+        Raises:
+            ViewsUnavailable: The views cannot be read.
+        """
+        ...

@@ -1,0 +1,119 @@
+"""Settings, from arguments or the environment (`EVENTSTORE_…`), and the URLs of logs and views."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from eventstore.errors import InvalidRequest, Unsupported
+
+PREFIX = "EVENTSTORE_"
+_PLANNED = ("kafka", "redis", "local")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    log: str = ""
+    """URL of the log; empty: a file in the user's data directory."""
+    views: str = ""
+    """URL of the views; empty: beside the log."""
+    actor: str = ""
+    """Who is named in events, for audit; empty: the user and this program."""
+    synchronous: Literal["OFF", "NORMAL", "FULL", "EXTRA"] = "FULL"
+    """How durable a commit of the SQLite engine is; FULL survives power loss."""
+    within: float = Field(default=30.0, gt=0, le=3600)
+    """Each call's deadline in seconds."""
+
+    @cached_property
+    def sqlite(self) -> SqliteUrl:
+        """The SQLite file which log and views are kept in.
+
+        Raises:
+            InvalidRequest: A URL is malformed, or log and views name different files.
+            Unsupported: A URL names an engine that is not built in.
+        """
+        log = SqliteUrl.parse(self.log) if self.log else SqliteUrl(str(default_file()))
+        if self.views and SqliteUrl.parse(self.views) != log:
+            raise InvalidRequest("on SQLite, log and views are kept in one file; leave --views away or give the same URL")
+        return log
+
+    @property
+    def who(self) -> str:
+        return self.actor or f"{_user()} (eventstore)"
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteUrl:
+    """`sqlite:PATH` or `sqlite::memory:`."""
+
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> SqliteUrl:
+        """Read the URL.
+
+        Raises:
+            InvalidRequest: It is malformed or has a parameter that is not known.
+            Unsupported: It names an engine that is not built in.
+        """
+        scheme, colon, rest = url.partition(":")
+        if scheme in _PLANNED:
+            raise Unsupported(f"{scheme}: is not built into this version; give sqlite:PATH")
+        if scheme != "sqlite" or not colon:
+            raise InvalidRequest(f"{url!r} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db")
+        path, _, query = rest.partition("?")
+        for name, _ in parse_qsl(query, keep_blank_values=True):
+            raise InvalidRequest(f"{url!r} has an unknown parameter {name!r}; sqlite: takes none")
+        path = path.removeprefix("//")
+        if not path or (path != ":memory:" and path.endswith("/")):
+            raise InvalidRequest(f"{url!r} names no file; give sqlite:PATH, e.g. sqlite:agent.db")
+        return cls(path if path == ":memory:" else str(Path(path).expanduser()))
+
+
+def load_settings(**given: object) -> Settings:
+    """Return the settings: what is given here wins over the environment.
+
+    Raises:
+        InvalidRequest: A value is wrong, or the environment holds an `EVENTSTORE_` name that is not known.
+    """
+    _refuse_unknown(os.environ)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"setting {name!r} is wrong: {first['msg']}") from exc
+
+
+def default_file() -> Path:
+    """Return where threads are kept when nothing else is said."""
+    from platformdirs import user_data_path
+
+    return user_data_path("eventstore") / "threads.db"
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in environment:
+        if name.startswith(PREFIX) and name not in known:
+            raise InvalidRequest(f"{name} in the environment is not a setting; known are {', '.join(sorted(known))}")
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,1 @@
+"""The embedded engine: the log in one SQLite file, shared by any number of processes."""

@@ -1,0 +1,80 @@
+"""The engine's edge: SQLite's errors become ours, and waiting for the write lock is fair.
+
+SQLite's own busy handler sleeps longer the longer it waits, which starves whoever waits already. Here every waiter
+asks again after a short random while, so that all have the same chance.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, TopicMisconfigured
+
+_RETRY_BETWEEN = (0.000_1, 0.001)
+"""Seconds between two attempts to take the write lock: about one fsync."""
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_NOT_WRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
+def translated(exc: sqlite3.Error, path: str, *, committing: bool = False) -> EventStoreError:
+    """Return the error of ours that says what to do about SQLite's."""
+    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    if code in _BUSY:
+        return LogUnavailable(f"{path} is being written by another process; try again in a moment")
+    if code == sqlite3.SQLITE_FULL:
+        return LogUnavailable(f"{path} cannot grow: the disk or its quota is full; free some space and try again")
+    if code in _NOT_WRITABLE:
+        return LogUnavailable(f"{path} cannot be opened for writing ({exc}); check that path and permissions are right")
+    if code in _DAMAGED:
+        return TopicMisconfigured(f"{path} is not a sound SQLite file ({exc}); restore a backup or give another path")
+    if committing:
+        return OutcomeUnknown(f"{path} may or may not have taken the commit ({exc}); flush again")
+    return LogUnavailable(f"{path} cannot be used now ({exc}); try again")
+
+
+@contextmanager
+def immediate(connection: sqlite3.Connection, path: str, *, within: float) -> Iterator[None]:
+    """Hold the write lock for the block and commit it, or roll everything back.
+
+    Always BEGIN IMMEDIATE: a transaction that reads first and writes later fails at once when somebody else wrote.
+
+    Raises:
+        LogUnavailable: The lock was not to be had within that many seconds, or nothing could be written.
+        OutcomeUnknown: The commit failed in a way that does not say whether it took.
+    """
+    _begin(connection, path, time.monotonic() + within)
+    try:
+        yield
+    except BaseException as exc:
+        _rollback(connection)
+        if isinstance(exc, sqlite3.Error):
+            raise translated(exc, path) from exc
+        raise
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as exc:
+        _rollback(connection)
+        raise translated(exc, path, committing=True) from exc
+
+
+def _begin(connection: sqlite3.Connection, path: str, deadline: float) -> None:
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.Error as exc:
+            busy = getattr(exc, "sqlite_errorcode", 0) & 0xFF in _BUSY
+            if not busy or time.monotonic() > deadline:
+                raise translated(exc, path) from exc
+        time.sleep(random.uniform(*_RETRY_BETWEEN))
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

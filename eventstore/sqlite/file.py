@@ -1,0 +1,137 @@
+"""One SQLite file and the two threads that work on it: one writes, one reads.
+
+WAL mode. Log commits are as durable as `synchronous` says (FULL: one fsync a commit); view commits need none, for
+views are disposable. The invariant: every write goes through the writing room, so that a process never waits for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from eventstore.errors import LogUnavailable
+from eventstore.sqlite import migrations
+from eventstore.sqlite.edge import immediate, translated
+from eventstore.sqlite.room import Job, Room
+
+T = TypeVar("T")
+
+Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+
+MEMORY = ":memory:"
+_WAL_PAGES = 4_000
+"""Pages in the write-ahead log before they are copied into the file: 16 MiB, so that hot pages are copied once."""
+_CACHE_KIB = 16_384
+
+
+class SqliteFile:
+    """An open file. `path` is for texts; in memory there is one connection for everything."""
+
+    def __init__(self, path: str | Path, *, synchronous: Synchronous = "FULL", within: float = 30.0) -> None:
+        """Name the file, not yet opened; `within` is how many seconds to wait for another process's write."""
+        self.path = str(path)
+        self.within = within
+        self.synchronous = synchronous
+        self._in_force = ""
+        self.migrated_from: Path | None = None
+        self.writing: Room
+        self.reading: Room
+
+    def __repr__(self) -> str:
+        return f"<SqliteFile {self.path}>"
+
+    async def open(
+        self, *, run_together: Callable[[sqlite3.Connection, Sequence[Job[Any]]], None], upgrades: Sequence[str] | None = None
+    ) -> None:
+        """Open or create the file, bring it to the newest format, and start its threads.
+
+        Raises:
+            LogUnavailable: The path cannot be opened or written.
+            TopicMisconfigured: It is damaged, another program's, or a newer version's.
+        """
+        first = self._prepared(migrations.shipped() if upgrades is None else upgrades)
+        first.execute("PRAGMA busy_timeout = 0")  # writers wait in `edge.immediate`
+        self.writing = Room("eventstore-sqlite-writing", lambda: first, run_together=run_together)
+        self.reading = self.writing if self.path == MEMORY else Room("eventstore-sqlite-reading", self._connected)
+
+    async def close(self) -> None:
+        if self.reading is not self.writing:
+            await self.reading.close()
+        await self.writing.close()
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run the work in one write transaction that needs no fsync.
+
+        Raises:
+            LogUnavailable: Nothing was written.
+            OutcomeUnknown: The commit may or may not have taken.
+        """
+
+        def in_transaction(connection: sqlite3.Connection) -> T:
+            with self.transaction(connection, durable=False):
+                return work(connection)
+
+        return await self.writing.run(in_transaction)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run the work in one read transaction: one snapshot of the file.
+
+        Raises:
+            LogUnavailable: The file cannot be read now.
+            TopicMisconfigured: The file is damaged.
+        """
+
+        def in_snapshot(connection: sqlite3.Connection) -> T:
+            try:
+                connection.execute("BEGIN")
+                try:
+                    return work(connection)
+                finally:
+                    connection.execute("COMMIT")
+            except sqlite3.Error as exc:
+                raise translated(exc, self.path) from exc
+
+        return await self.reading.run(in_snapshot)
+
+    def transaction(self, connection: sqlite3.Connection, *, durable: bool) -> AbstractContextManager[None]:
+        """Return the context of a write transaction; a durable one is fsynced as `synchronous` says."""
+        wanted = self.synchronous if durable or self.synchronous == "OFF" else "NORMAL"
+        if wanted != self._in_force:
+            connection.execute(f"PRAGMA synchronous = {wanted}")
+            self._in_force = wanted
+        return immediate(connection, self.path, within=self.within)
+
+    def _prepared(self, upgrades: Sequence[str]) -> sqlite3.Connection:
+        if self.path != MEMORY:
+            _create_private(Path(self.path))
+        try:
+            connection = self._connected()
+            try:
+                self.migrated_from = migrations.migrate(connection, self.path, upgrades, within=self.within)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as exc:
+            raise translated(exc, self.path) from exc
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=self.within)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        return connection
+
+
+def _create_private(path: Path) -> None:
+    """Create the file, readable by its owner only, if it is not there (SQLite gives its side files the same mode)."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as exc:
+        raise LogUnavailable(f"{path} cannot be opened for writing ({exc.strerror}); give another path") from exc

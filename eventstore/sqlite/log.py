@@ -1,0 +1,194 @@
+"""The log and its feed on one SQLite file: one partition, offsets without holes.
+
+Appends that wait at the same time are committed together, each whole or not at all. A process keeps its own latest
+entries in memory, so that folding what it just appended reads nothing back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import groupby
+from typing import Any, Final
+from uuid import UUID
+
+from eventstore.codec import codec
+from eventstore.documents import Position
+from eventstore.errors import LogTruncated, OutcomeUnknown
+from eventstore.events import Event
+from eventstore.ids import ThreadId
+from eventstore.ports import Entry
+from eventstore.sqlite.file import SqliteFile
+from eventstore.sqlite.room import Job
+
+PARTITION: Final = 0
+_REPLAY_BATCH = 500
+"""Records read at a time by a replay: bounds its memory."""
+_RECENT_ENTRIES = 512
+_RECENT_BYTES = 8 * 1024 * 1024
+
+_Row = tuple[bytes, bytes]
+
+
+class _Append(Job[int]):
+    """Rows to insert in one transaction with whoever else waits; the result is the first row's offset."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Sequence[_Row], future: asyncio.Future[int]) -> None:
+        super().__init__(self._never, future)
+        self.rows = rows
+
+    @staticmethod
+    def _never(connection: sqlite3.Connection) -> int:
+        raise AssertionError("appends are committed together")
+
+
+class SqliteLog:
+    """The durable order of events in one SQLite file (port `EventLog`)."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+        self.recent = Recent()
+        self.on_append: Callable[[int], None] = lambda entries: None
+
+    async def open(self) -> None:
+        await self._file.open(run_together=self._run_together)
+
+    async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
+        rows = [(key_of(event.thread_id), codec().encode(event)) for event in events]
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._file.writing.hand(_Append(rows, future))
+        try:
+            async with asyncio.timeout(within):
+                first = await future
+        except TimeoutError as exc:
+            raise OutcomeUnknown(
+                f"{self._file.path} did not take the append within {within:g} s; flush again, it may still land"
+            ) from exc
+        positions = [Position(PARTITION, first + i) for i in range(len(events))]
+        entries = [Entry(position, event.thread_id, event) for position, event in zip(positions, events, strict=True)]
+        self.recent.add(entries, sum(len(record) for _, record in rows))
+        self.on_append(len(entries))
+        return positions
+
+    def _run_together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
+        """Commit neighbouring appends in one transaction; run everything else by itself, in order."""
+        for together, group in groupby(jobs, key=lambda job: isinstance(job, _Append)):
+            if together:
+                self._commit(connection, [job for job in group if isinstance(job, _Append)])
+            else:
+                for job in group:
+                    job.run(connection)
+
+    def _commit(self, connection: sqlite3.Connection, appends: Sequence[_Append]) -> None:
+        try:
+            with self._file.transaction(connection, durable=True):
+                for append in appends:
+                    for i, row in enumerate(append.rows):
+                        cursor = connection.execute("INSERT INTO log (thread, record) VALUES (?, ?)", row)
+                        if i == 0:
+                            append.result = cursor.lastrowid
+        except BaseException as exc:
+            for append in appends:
+                append.error = exc
+
+
+class Recent:
+    """This process's latest entries, without holes: what the projector would otherwise read back."""
+
+    def __init__(self) -> None:
+        self._entries: deque[tuple[Entry, int]] = deque()
+        self._bytes = 0
+
+    def add(self, entries: Sequence[Entry], size: int) -> None:
+        share = size // len(entries)
+        for entry in entries:
+            if self._entries and entry.position.offset != self._entries[-1][0].position.offset + 1:
+                self._entries.clear()
+                self._bytes = 0
+            self._entries.append((entry, share))
+            self._bytes += share
+            while len(self._entries) > _RECENT_ENTRIES or self._bytes > _RECENT_BYTES:
+                self._bytes -= self._entries.popleft()[1]
+
+    def since(self, start: int, limit: int) -> list[Entry]:
+        """Return the entries from offset `start` on; empty if they must be read from the file."""
+        if not self._entries:
+            return []
+        skipped = start - self._entries[0][0].position.offset
+        if not 0 <= skipped < len(self._entries):
+            return []
+        return [self._entries[i][0] for i in range(skipped, min(len(self._entries), skipped + limit))]
+
+
+class SqliteFeed:
+    """The log of one SQLite file, read in order (port `EventFeed`)."""
+
+    def __init__(self, file: SqliteFile, recent: Recent) -> None:
+        self._file = file
+        self._recent = recent
+
+    def partition_of(self, thread_id: ThreadId) -> int:
+        return PARTITION
+
+    async def end(self, partition: int) -> int:
+        return await self._file.read(log_end)
+
+    async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
+        recent = self._recent.since(start, limit)
+        if recent:
+            return recent
+        return await self._entries(
+            "SELECT offset, thread, record FROM log WHERE offset >= ? ORDER BY offset LIMIT ?", start, limit
+        )
+
+    async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
+        while entries := await self._entries(
+            "SELECT offset, thread, record FROM log WHERE thread = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
+            key_of(thread_id),
+            start,
+            stop,
+            _REPLAY_BATCH,
+        ):
+            yield entries
+            start = entries[-1].position.offset + 1
+
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
+        def select(connection: sqlite3.Connection) -> list[Entry]:
+            found = (
+                connection.execute("SELECT offset, thread, record FROM log WHERE offset = ?", (offset,)).fetchone()
+                for offset in offsets
+            )
+            return [decoded(row) for row in found if row is not None]
+
+        entries = await self._file.read(select)
+        if len(entries) != len(offsets):
+            raise LogTruncated(f"records of thread {thread_id} are missing from {self._file.path}; restore a backup")
+        return entries
+
+    async def _entries(self, sql: str, *values: object) -> list[Entry]:
+        rows = await self._file.read(lambda connection: connection.execute(sql, values).fetchall())
+        return [decoded(row) for row in rows]
+
+
+def log_end(connection: sqlite3.Connection) -> int:
+    """Return the offset of the next record."""
+    (last,) = connection.execute("SELECT max(offset) FROM log").fetchone()
+    return 1 if last is None else int(last) + 1
+
+
+def key_of(thread_id: ThreadId) -> bytes:
+    return UUID(thread_id).bytes
+
+
+def thread_of(key: bytes) -> ThreadId | None:
+    return ThreadId(str(UUID(bytes=key))) if len(key) == 16 else None
+
+
+def decoded(row: tuple[int, bytes, bytes]) -> Entry:
+    offset, key, record = row
+    return Entry(Position(PARTITION, offset), thread_of(key), codec().decode(record))
+

@@ -1,0 +1,179 @@
+"""The thread store as its callers see it: the contract's thirteen verbs and what an event log adds to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from eventstore.documents import (
+    AppendThreadItemsParams,
+    ArchiveThreadParams,
+    CreateThreadParams,
+    DeleteThreadParams,
+    ItemPage,
+    ListThreadsParams,
+    LoadThreadHistoryParams,
+    ReadItemsParams,
+    ReadThreadParams,
+    Receipt,
+    ResumeThreadParams,
+    StoredItem,
+    StoredThread,
+    StoredThreadHistory,
+    ThreadPage,
+    UpdateThreadMetadataParams,
+)
+from eventstore.ids import ThreadId
+
+
+class ThreadStore(Protocol):
+    """Keeps the threads of agents.
+
+    A thread is *live* here between create or resume and shutdown or discard. What flush, persist, shutdown or a command
+    acknowledged is kept for ever, once, in order. Calls may overlap; those of one thread take effect in call order.
+
+    Every verb may raise `LogUnavailable`, `ViewsUnavailable`, `ViewsBehind`, `OutcomeUnknown` and, for a damaged
+    thread, `UnreadableEvent`; further errors are named at each verb.
+    """
+
+    async def create_thread(self, params: CreateThreadParams) -> None:
+        """Make a new live thread; nothing is stored until persist, or flush or shutdown with items queued.
+
+        Raises:
+            InvalidRequest: The thread is live here already.
+        """
+        ...
+
+    async def resume_thread(self, params: ResumeThreadParams) -> None:
+        """Make a stored thread live, taking it over from whatever writer it has elsewhere.
+
+        Raises:
+            InvalidRequest: It is live here already, unknown, or archived and `include_archived` is false.
+            WriterFenced: Other writers won the race twice.
+        """
+        ...
+
+    async def append_items(self, params: AppendThreadItemsParams) -> Receipt:
+        """Append the items that the persistence policy keeps; of a stored thread, they are in the log on return.
+
+        Raises:
+            ThreadNotFound: The thread is not live here.
+            AppendTooLarge: It can never be logged; nothing was queued.
+            WriterFenced: Another writer took the thread over; nothing was queued.
+            OutcomeUnknown: The items are queued and may be in the log; flush, or append again with the same append id.
+        """
+        ...
+
+    async def persist_thread(self, thread_id: ThreadId) -> None:
+        """Store the thread and everything appended so far, even if that is nothing.
+
+        Raises:
+            ThreadNotFound: The thread is not live here.
+            ThreadExists: A stored thread has the id of this created one.
+            WriterFenced: Another writer took the thread over.
+        """
+        ...
+
+    async def flush_thread(self, thread_id: ThreadId) -> None:
+        """Acknowledge everything appended so far: it counts, and every reader sees it.
+
+        Raises:
+            ThreadNotFound: The thread is not live here.
+            ThreadExists: A stored thread has the id of this created one.
+            WriterFenced: Another writer took the thread over.
+        """
+        ...
+
+    async def shutdown_thread(self, thread_id: ThreadId) -> None:
+        """Flush, then end the live thread; it stays live if that fails.
+
+        Raises:
+            ThreadNotFound: The thread is not live here.
+            ThreadExists: A stored thread has the id of this created one.
+            WriterFenced: Another writer took the thread over.
+        """
+        ...
+
+    async def discard_thread(self, thread_id: ThreadId) -> None:
+        """End the live thread without storing what is queued; what is stored stays.
+
+        Raises:
+            ThreadNotFound: The thread is not live here.
+        """
+        ...
+
+    async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
+        """Return all items of the thread, in order.
+
+        Raises:
+            InvalidRequest: It is unknown, or archived and `include_archived` is false.
+        """
+        ...
+
+    async def read_thread(self, params: ReadThreadParams) -> StoredThread:
+        """Return what is known of the thread.
+
+        Raises:
+            InvalidRequest: It is unknown, or archived and `include_archived` is false.
+        """
+        ...
+
+    async def list_threads(self, params: ListThreadsParams) -> ThreadPage:
+        """Return a page of the threads that have a user message.
+
+        Raises:
+            InvalidRequest: The cursor is none.
+        """
+        ...
+
+    async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:
+        """Apply the patch, all fields or none, and return the thread.
+
+        Raises:
+            InvalidRequest: It is unknown, or archived and `include_archived` is false.
+            WrongExpectedVersion: The thread is not at the expected version.
+        """
+        ...
+
+    async def archive_thread(self, params: ArchiveThreadParams) -> None:
+        """Move the thread to the archived ones.
+
+        Raises:
+            InvalidRequest: It is unknown or archived already.
+            WrongExpectedVersion: The thread is not at the expected version.
+        """
+        ...
+
+    async def unarchive_thread(self, params: ArchiveThreadParams) -> StoredThread:
+        """Move the thread back to the active ones.
+
+        Raises:
+            InvalidRequest: It is unknown or not archived.
+            WrongExpectedVersion: The thread is not at the expected version.
+        """
+        ...
+
+    async def delete_thread(self, params: DeleteThreadParams) -> None:
+        """Delete the thread for good: nothing appended later counts.
+
+        Raises:
+            ThreadNotFound: It is unknown or deleted already.
+            WrongExpectedVersion: The thread is not at the expected version.
+        """
+        ...
+
+    async def read_items(self, params: ReadItemsParams) -> ItemPage:
+        """Return a page of the thread's items, from either end, at the page's own cost.
+
+        Raises:
+            InvalidRequest: It is unknown, archived and `include_archived` is false, or the cursor is none.
+        """
+        ...
+
+    def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
+        """Yield all items of the thread, in order, in bounded memory.
+
+        Raises:
+            InvalidRequest: It is unknown, or archived and `include_archived` is false.
+        """
+        ...

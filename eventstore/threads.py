@@ -1,0 +1,221 @@
+"""The event-sourced thread store: the contract's verbs over a log, its feed and the views.
+
+Knows no engine. The invariant: between giving seqs and handing events to the log there is no await, so calls of one
+thread take effect in the order in which they were made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NoReturn
+
+from eventstore.admission import Lifecycle
+from eventstore.codex.metadata import stored_thread
+from eventstore.commands import Commands
+from eventstore.documents import (
+    AppendThreadItemsParams,
+    ArchiveThreadParams,
+    CreateThreadParams,
+    DeleteThreadParams,
+    ItemPage,
+    ListThreadsParams,
+    LoadThreadHistoryParams,
+    ReadItemsParams,
+    ReadThreadParams,
+    Receipt,
+    ResumeThreadParams,
+    SortDirection,
+    StoredItem,
+    StoredThread,
+    StoredThreadHistory,
+    ThreadHistoryMode,
+    ThreadPage,
+    UpdateThreadMetadataParams,
+)
+from eventstore.errors import InvalidRequest, ThreadNotFound
+from eventstore.history import History
+from eventstore.ids import ThreadId
+from eventstore.live import LiveThreads
+from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+
+_Missing = Callable[[ThreadId], InvalidRequest]
+
+
+class EventSourcedThreadStore:
+    """Keeps threads as events (protocol `ThreadStore`).
+
+    Not to be carried over a fork: a forked process has to open a store of its own.
+    """
+
+    def __init__(
+        self, log: EventLog, feed: EventFeed, views: ThreadViews, *, name: str, actor: str | None = None, within: float = 30.0
+    ) -> None:
+        """Stand on an engine's three ports; `within` is each call's deadline in seconds."""
+        self.feed = feed
+        self.views = views
+        self.history = History(feed, views)
+        self._name = name
+        self._process = os.getpid()
+        self._live = LiveThreads(log, feed, views, actor=actor, within=within)
+        self._commands = Commands(log, feed, views, actor=actor, within=within)
+
+    def __repr__(self) -> str:
+        return f"<EventSourcedThreadStore {self._name} live={len(self._live)}>"
+
+    async def close(self) -> None:
+        """End all live threads as discard does; what is flushed is stored."""
+        self._live.abandon()
+
+    async def create_thread(self, params: CreateThreadParams) -> None:
+        self._same_process()
+        self._live.create(params)
+
+    async def resume_thread(self, params: ResumeThreadParams) -> None:
+        self._same_process()
+        await self._live.resume(params)
+
+    async def append_items(self, params: AppendThreadItemsParams) -> Receipt:
+        self._same_process()
+        return await self._live.append(params)
+
+    async def persist_thread(self, thread_id: ThreadId) -> None:
+        self._same_process()
+        await self._live.flush(thread_id, even_if_empty=True)
+
+    async def flush_thread(self, thread_id: ThreadId) -> None:
+        self._same_process()
+        await self._live.flush(thread_id)
+
+    async def shutdown_thread(self, thread_id: ThreadId) -> None:
+        self._same_process()
+        await self._live.shutdown(thread_id)
+
+    async def discard_thread(self, thread_id: ThreadId) -> None:
+        self._same_process()
+        self._live.discard(thread_id)
+
+    async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
+        view = await self._history_view(params)
+        items: list[StoredItem] = []
+        async for batch in self.history.items(params.thread_id, view):
+            items.extend(batch)
+        return StoredThreadHistory.model_construct(thread_id=params.thread_id, items=tuple(items), from_views=True)
+
+    async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
+        view = await self._history_view(params)
+        async for batch in self.history.items(params.thread_id, view):
+            for item in batch:
+                yield item
+
+    async def read_thread(self, params: ReadThreadParams) -> StoredThread:
+        view = await self._found(params.thread_id, params.include_archived, _no_rollout)
+        thread = stored_thread(params.thread_id, view.state.summary, view.state.head)
+        if not params.include_history:
+            return thread
+        history = await self.load_history(LoadThreadHistoryParams(thread_id=params.thread_id, include_archived=True))
+        return thread.model_copy(update={"history": history})
+
+    async def list_threads(self, params: ListThreadsParams) -> ThreadPage:
+        self._same_process()
+        page = await self.views.page(params)
+        threads = tuple(stored_thread(row.thread_id, row.state.summary, row.state.head) for row in page.rows)
+        return ThreadPage.model_construct(items=threads, next_cursor=page.next_cursor)
+
+    async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:
+        self._same_process()
+        if params.thread_id in self._live:
+            await self._live.flush(params.thread_id, even_if_empty=True)
+        if params.patch.is_empty():
+            view = await self._found(params.thread_id, params.include_archived, _no_thread)
+            return stored_thread(params.thread_id, view.state.summary, view.state.head)
+        state = await self._commands.patch(params, lambda view: _checked(view, params.include_archived, params.thread_id, _no_thread))
+        return stored_thread(params.thread_id, state.summary, state.head)
+
+    async def archive_thread(self, params: ArchiveThreadParams) -> None:
+        self._same_process()
+        await self._commands.archive(params, lambda view: _checked(view, False, params.thread_id, _no_rollout))
+
+    async def unarchive_thread(self, params: ArchiveThreadParams) -> StoredThread:
+        self._same_process()
+        state = await self._commands.unarchive(params, lambda view: _checked_archived(view, params.thread_id))
+        return stored_thread(params.thread_id, state.summary, state.head)
+
+    async def delete_thread(self, params: DeleteThreadParams) -> None:
+        self._same_process()
+        if self._live.is_unstored(params.thread_id):
+            self._live.discard(params.thread_id)
+        await self._commands.delete(params, lambda view: _checked_present(view, params.thread_id))
+        if params.thread_id in self._live:
+            self._live.discard(params.thread_id)
+
+    async def read_items(self, params: ReadItemsParams) -> ItemPage:
+        view = await self._found(params.thread_id, params.include_archived, _no_rollout)
+        state, _ = await self.history.tail(params.thread_id, view)
+        total, backwards = state.head.items, params.sort_direction is SortDirection.DESC
+        edge = _edge(params.cursor, default=total if backwards else 0)
+        start, stop = (max(0, edge - params.page_size), edge) if backwards else (edge, edge + params.page_size)
+        start, stop = min(start, total), min(stop, total)
+        items: list[StoredItem] = []
+        if stop > start:
+            async for batch in self.history.items(params.thread_id, view, start=start, stop=stop):
+                items.extend(batch)
+        more = params.page_size > 0 and (start > 0 if backwards else stop < total)
+        return ItemPage.model_construct(
+            thread_id=params.thread_id,
+            items=tuple(reversed(items) if backwards else items),
+            next_cursor=str(start if backwards else stop) if more else None,
+        )
+
+    async def matching(self, prefix: str) -> Sequence[ThreadId]:
+        """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous."""
+        return await self.views.matching(prefix, limit=2)
+
+    async def _history_view(self, params: LoadThreadHistoryParams) -> ThreadView:
+        # The contract's seed lets the live path win: a live thread's history is readable though it is archived.
+        include_archived = params.include_archived or params.thread_id in self._live
+        return await self._found(params.thread_id, include_archived, _no_rollout)
+
+    async def _found(self, thread_id: ThreadId, include_archived: bool, missing: _Missing) -> ThreadView:
+        self._same_process()
+        return _checked(await self.views.get(thread_id), include_archived, thread_id, missing)
+
+    def _same_process(self) -> None:
+        if os.getpid() != self._process:
+            raise InvalidRequest("this store was opened before the process forked; open another one in the child")
+
+
+def _checked(view: ThreadView | None, include_archived: bool, thread_id: ThreadId, missing: _Missing) -> ThreadView:
+    if view is None or (view.state.frozen is None and view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED)):
+        raise missing(thread_id)
+    if view.state.head.lifecycle is Lifecycle.ARCHIVED and not include_archived:
+        raise missing(thread_id)
+    return view
+
+
+def _checked_archived(view: ThreadView | None, thread_id: ThreadId) -> ThreadView:
+    if view is None or view.state.head.lifecycle is not Lifecycle.ARCHIVED:
+        raise InvalidRequest(f"no archived rollout found for thread id {thread_id}")
+    return view
+
+
+def _checked_present(view: ThreadView | None, thread_id: ThreadId) -> ThreadView:
+    if view is None or view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+        raise ThreadNotFound(thread_id)
+    return view
+
+
+def _no_rollout(thread_id: ThreadId) -> InvalidRequest:
+    return InvalidRequest(f"no rollout found for thread id {thread_id}")
+
+
+def _no_thread(thread_id: ThreadId) -> InvalidRequest:
+    return InvalidRequest(f"thread not found: {thread_id}")
+
+
+def _edge(cursor: str | None, *, default: int) -> int:
+    if cursor is None:
+        return default
+    if not cursor.isdecimal() or len(cursor) > 18:
+        raise InvalidRequest(f"invalid cursor: {cursor}")
+    return int(cursor)

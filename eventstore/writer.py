@@ -1,0 +1,309 @@
+"""A live writer's side of the log: it gives seqs, keeps what is not verified yet, and learns its verdicts.
+
+A seq is given when an append is checked and queued, and never to another event, whatever is cancelled or fails. The
+outbox is released by the verdict, not by the log's answer; after any failure everything unverified is sent again, which
+the rule takes as repetition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eventstore.admission import RUN_PARTS, Head, Lifecycle
+from eventstore.documents import Position
+from eventstore.errors import (
+    AppendTooLarge,
+    EventStoreError,
+    OutcomeUnknown,
+    ThreadExists,
+    ThreadNotFound,
+    UnreadableEvent,
+    WriterFenced,
+)
+from eventstore.events import Item, ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
+from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_writer_id
+from eventstore.ports import EventLog, ThreadViews
+from eventstore.state import ThreadState
+
+RECORD_PAYLOAD = 512 * 1024
+"""Bytes of items one record holds where items allow it."""
+LARGEST_ITEM = 16 * 1024 * 1024 - 64 * 1024
+"""Bytes of one item: the largest record, less room for everything around it."""
+_ITEM_OVERHEAD = 32
+"""Bytes an item takes beside its texts, at most."""
+VERIFY_WHEN_WAITING = 256
+"""Unverified events at which verification begins unasked."""
+OUTBOX_EVENTS = 1_024
+OUTBOX_BYTES = 16 * 1024 * 1024
+"""A fuller outbox makes appends wait for verdicts."""
+
+
+@dataclass(slots=True)
+class Unverified:
+    """An event whose verdict is not known yet."""
+
+    event: ThreadCreated | WriterOpened | ItemsAppended | WriterClosed
+    size: int
+    position: Position | None = None
+    """Where it was logged last; None when it must be sent (again)."""
+    sending: bool = False
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Unverified events, oldest first."""
+
+    waiting: deque[Unverified] = field(default_factory=deque)
+    size: int = 0
+
+    def add(self, event: ThreadCreated | WriterOpened | ItemsAppended | WriterClosed, size: int) -> None:
+        self.waiting.append(Unverified(event, size))
+        self.size += size
+
+    def release(self, admitted: int) -> None:
+        while self.waiting and self.waiting[0].event.writer_seq <= admitted:
+            self.size -= self.waiting.popleft().size
+
+    def is_full(self) -> bool:
+        return len(self.waiting) >= OUTBOX_EVENTS or self.size >= OUTBOX_BYTES
+
+
+class LostRace(WriterFenced):
+    """Another writer was opened between the look at the head and the asking."""
+
+
+class Writer:
+    """One writer of one thread, from its first event to its last."""
+
+    def __init__(
+        self, log: EventLog, views: ThreadViews, thread_id: ThreadId, *, actor: str | None, writer_id: WriterId | None = None
+    ) -> None:
+        """Make a writer that has said nothing yet; `actor` is named in its events."""
+        self.thread_id = thread_id
+        self.writer_id = writer_id or new_writer_id()
+        self._log = log
+        self._views = views
+        self._actor = actor
+        self._next_seq = 0
+        self._admitted = -1
+        self._outbox = Outbox()
+        self._in_flight: set[asyncio.Future[None]] = set()
+        self._verifying: asyncio.Task[None] | None = None
+        self._ended: EventStoreError | None = None
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "live"
+        return f"<Writer {self.writer_id} {state} said={self._next_seq} admitted={self._admitted + 1}>"
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the last event said."""
+        return self._next_seq - 1
+
+    def create(self, session_meta: Item, forked_from_id: ThreadId | None, occurred_at: int) -> None:
+        """Queue the thread's creation."""
+        event = ThreadCreated(
+            **self._envelope(occurred_at), session_meta=session_meta, forked_from_id=forked_from_id
+        )
+        self._queue(event, size_of(session_meta))
+
+    def open(self, head: Head, occurred_at: int) -> None:
+        """Queue the request to take the thread over from whoever has it."""
+        replaces = head.writer.writer_id if head.writer is not None and not head.writer.closed else None
+        self._queue(WriterOpened(**self._envelope(occurred_at), epoch=head.epoch, replaces=replaces), 0)
+
+    def append(self, items: Sequence[Item], append_id: EventId, occurred_at: int) -> None:
+        """Queue an append whole: in one record, or in a run of which the last bears the append's id.
+
+        Raises:
+            AppendTooLarge: It can never be logged; nothing was queued.
+            WriterFenced: The writer is not the thread's writer any more; nothing was queued.
+        """
+        if self._ended is not None:
+            raise self._ended
+        parts = split(items)
+        for number, (part, size) in enumerate(parts, start=1):
+            last = number == len(parts)
+            envelope = self._envelope(occurred_at, append_id if last else None)
+            self._queue(ItemsAppended(**envelope, items=tuple(part), more=not last), size)
+
+    def close(self, occurred_at: int) -> None:
+        """Queue the writer's last word."""
+        self._queue(WriterClosed(**self._envelope(occurred_at)), 0)
+
+    async def send(self, *, within: float) -> None:
+        """Log what is queued and was not logged, in order.
+
+        Raises:
+            OutcomeUnknown: Some of it may have been logged; all of it stays queued.
+        """
+        unsent = [waiting for waiting in self._outbox.waiting if waiting.position is None and not waiting.sending]
+        if not unsent:
+            return
+        landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight.add(landed)
+        for waiting in unsent:
+            waiting.sending = True
+        try:
+            positions = await self._log.append([waiting.event for waiting in unsent], within=within)
+            for waiting, position in zip(unsent, positions, strict=True):
+                waiting.position = position
+        finally:
+            for waiting in unsent:
+                waiting.sending = False
+            self._in_flight.discard(landed)
+            landed.set_result(None)
+        self._verify_when_waiting(within)
+
+    async def make_room(self, *, within: float) -> None:
+        """Wait for verdicts while the outbox is full."""
+        if self._outbox.is_full():
+            await self.settle(self._outbox.waiting[len(self._outbox.waiting) // 2].event.writer_seq, within=within)
+
+    async def settle(self, seq: int, *, within: float) -> ThreadState | None:
+        """Wait until everything up to `seq` is logged, judged and in the views; return the thread as of then.
+
+        Returns None when that was known before.
+
+        Raises:
+            WriterFenced: Another writer took the thread over before.
+            ThreadExists: The thread was to be created and is there already.
+            ThreadNotFound: The thread was deleted.
+            UnreadableEvent: The thread is frozen.
+            LogUnavailable: The log cannot be written now; everything stays queued.
+            ViewsBehind: It is written and counts in the log, and the views were not brought up to it.
+            OutcomeUnknown: The time ran out before the verdict.
+        """
+        deadline = time.monotonic() + within
+        state = None
+        while self._admitted < seq:
+            if self._ended is not None:
+                raise self._ended
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise OutcomeUnknown(f"no verdict on thread {self.thread_id} within {within:g} s; flush it again")
+            await self.send(within=left)
+            position = self._position_of(seq)
+            if position is None:
+                # Somebody else's call is sending it, or it failed there: see what became of it.
+                if self._in_flight:
+                    await asyncio.wait(tuple(self._in_flight), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            view = await self._views.reach(position, self.thread_id, within=left)
+            state = ThreadState() if view is None else view.state
+            self._learn(state, seq)
+        return state
+
+    def abandon(self) -> None:
+        """Stop verifying; nothing more is sent by itself."""
+        if self._verifying is not None:
+            self._verifying.cancel()
+
+    def _envelope(self, occurred_at: int, event_id: EventId | None = None) -> dict[str, Any]:
+        seq = self._next_seq
+        self._next_seq += 1
+        return {
+            "event_id": event_id or new_event_id(),
+            "thread_id": self.thread_id,
+            "occurred_at": occurred_at,
+            "actor": self._actor,
+            "writer_id": self.writer_id,
+            "writer_seq": seq,
+        }
+
+    def _queue(self, event: ThreadCreated | WriterOpened | ItemsAppended | WriterClosed, size: int) -> None:
+        self._outbox.add(event, size)
+
+    def _position_of(self, seq: int) -> Position | None:
+        """Return where the last event up to `seq` lies; None if one of them must be sent again."""
+        asked = [waiting.position for waiting in self._outbox.waiting if waiting.event.writer_seq <= seq]
+        return None if None in asked else asked[-1]
+
+    def _learn(self, state: ThreadState, seq: int) -> None:
+        """Take in what the thread's state says about this writer's words up to `seq`."""
+        if state.frozen is not None:
+            raise UnreadableEvent(f"thread {self.thread_id} is frozen: {state.frozen}; upgrade eventstore")
+        admitted, current = standing(state.head, self.writer_id)
+        known = admitted if admitted is not None else self._admitted
+        self._admitted = max(self._admitted, known)
+        self._outbox.release(self._admitted)
+        if self._admitted >= seq:
+            return
+        if state.head.lifecycle is Lifecycle.DELETED:
+            self._end(ThreadNotFound(self.thread_id))
+        first = self._outbox.waiting[0].event
+        if isinstance(first, ThreadCreated):
+            self._end(ThreadExists(f"thread {self.thread_id} exists already; resume it or take a fresh id"))
+        if isinstance(first, WriterOpened):
+            self._end(LostRace(f"another writer took thread {self.thread_id} over at the same time; resume it again"))
+        if admitted is None:
+            self._end(
+                OutcomeUnknown(
+                    f"thread {self.thread_id} was taken over many times since; read its history to see what counted"
+                )
+            )
+        if not current:
+            self._end(WriterFenced(f"another writer took thread {self.thread_id} over; resume it to write again"))
+        for waiting in self._outbox.waiting:
+            waiting.position = None
+
+    def _end(self, error: EventStoreError) -> None:
+        self._ended = error
+        raise error
+
+    def _verify_when_waiting(self, within: float) -> None:
+        if len(self._outbox.waiting) >= VERIFY_WHEN_WAITING and (self._verifying is None or self._verifying.done()):
+            self._verifying = asyncio.get_running_loop().create_task(self._verify(within))
+
+    async def _verify(self, within: float) -> None:
+        try:
+            await self.settle(self.last_seq, within=within)
+        except EventStoreError:
+            # Kept in `_ended` where it is final; otherwise the next flush meets it again and tells the caller.
+            return
+
+
+def standing(head: Head, writer_id: WriterId) -> tuple[int | None, bool]:
+    """Return the writer's last seq that counts for good, and whether it is the writer still; None if forgotten."""
+    if head.writer is not None and head.writer.writer_id == writer_id:
+        return head.writer.last_seq, not head.writer.closed
+    for past in head.past:
+        if past.writer_id == writer_id:
+            return past.completed_seq, False
+    return None, False
+
+
+def size_of(item: Item) -> int:
+    """Return an upper bound of the bytes that the item takes in a record."""
+    texts = item.payload, item.type, item.extras or ""
+    return _ITEM_OVERHEAD + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+
+
+def split(items: Sequence[Item]) -> list[tuple[list[Item], int]]:
+    """Split an append into records, each with its size in bytes.
+
+    Raises:
+        AppendTooLarge: An item is larger than a record may be, or more records than a run may have are needed.
+    """
+    parts: list[tuple[list[Item], int]] = []
+    current: list[Item] = []
+    filled = 0
+    for item in items:
+        size = size_of(item)
+        if size > LARGEST_ITEM:
+            raise AppendTooLarge(f"an item of {size:,} bytes cannot be kept; the most is {LARGEST_ITEM:,}; shorten it")
+        if current and filled + size > RECORD_PAYLOAD:
+            parts.append((current, filled))
+            current, filled = [], 0
+        current.append(item)
+        filled += size
+    parts.append((current, filled))
+    if len(parts) > RUN_PARTS:
+        raise AppendTooLarge(f"an append of {len(parts)} records is more than {RUN_PARTS}; append it in several calls")
+    return parts
+

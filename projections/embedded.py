@@ -1,0 +1,135 @@
+"""The embedded engine's views: read and folded by the process that asks.
+
+A read or a flush folds what the log holds beyond the checkpoint first; a pause or 256 waiting entries make it fold too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from eventstore.documents import ListThreadsParams, Position
+from eventstore.errors import EventStoreError, LogUnavailable, ViewsBehind, ViewsUnavailable
+from eventstore.ids import ThreadId
+from eventstore.ports import RowPage, ThreadView
+from eventstore.sqlite.file import SqliteFile
+from eventstore.sqlite.log import PARTITION, log_end, thread_of
+from eventstore.state import UNKNOWN_THREAD, IndexEntry
+from projections.listing import page_in, parse_cursor
+from projections.projector import Projector
+from projections.sqlite_views import SqliteViews, mark_in, states_in
+
+T = TypeVar("T")
+
+FOLD_WHEN_WAITING = 256
+FOLD_WHEN_IDLE = 0.25
+"""Seconds after the last append until its process folds unasked."""
+
+
+class EmbeddedViews:
+    """The views of one SQLite file, kept by this process (port `ThreadViews`)."""
+
+    def __init__(self, file: SqliteFile, stored: SqliteViews, projector: Projector) -> None:
+        self._file = file
+        self._stored = stored
+        self._projector = projector
+        self._waiting = 0
+        self._idle: asyncio.TimerHandle | None = None
+        self._folding: asyncio.Task[None] | None = None
+
+    async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
+        self._be_calm()
+        try:
+            async with asyncio.timeout(within):
+                if await self._projector.catch_up(position.offset + 1) <= position.offset:
+                    raise ViewsBehind(f"{position} is not in the log of {self._file.path} any more")
+                state, checkpoint = await self._projector.state_of(thread_id)
+        except TimeoutError as exc:
+            raise ViewsBehind(f"the views did not reach {position} within {within:g} s; try again") from exc
+        except LogUnavailable as exc:
+            raise ViewsBehind(f"the views cannot be brought up to {position}: {exc}") from exc
+        return None if state is UNKNOWN_THREAD else ThreadView(state, checkpoint)
+
+    async def get(self, thread_id: ThreadId) -> ThreadView | None:
+        def read(connection: sqlite3.Connection) -> ThreadView | None:
+            state = states_in(connection, (thread_id,)).get(thread_id)
+            return None if state is None else ThreadView(state, mark_in(connection).checkpoint)
+
+        return await self._current(read)
+
+    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
+        return await self._stored.index(thread_id, start=start, stop=stop)
+
+    async def page(self, query: ListThreadsParams) -> RowPage:
+        if query.cursor is not None:
+            parse_cursor(query.cursor)
+        return await self._current(lambda connection: page_in(connection, query))
+
+    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
+        digits = prefix.replace("-", "").lower()
+        low, high = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
+
+        def read(connection: sqlite3.Connection) -> list[ThreadId]:
+            rows = connection.execute(
+                "SELECT id FROM thread WHERE id BETWEEN ? AND ? AND json_extract(head, '$[0]') <> 'deleted' LIMIT ?",
+                (low, high, limit),
+            )
+            return [thread for (key,) in rows if (thread := thread_of(key)) is not None]
+
+        return await self._current(read)
+
+    def note_append(self, entries: int) -> None:
+        """Take notice of own entries that wait to be folded."""
+        self._waiting += entries
+        if self._waiting >= FOLD_WHEN_WAITING:
+            self._fold_soon()
+        elif self._idle is None:
+            self._idle = asyncio.get_running_loop().call_later(FOLD_WHEN_IDLE, self._fold_soon)
+
+    async def close(self) -> None:
+        self._be_calm()
+        if self._folding is not None:
+            await asyncio.wait([self._folding])
+
+    async def _current(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """Read in one snapshot whose checkpoint is the log's end, folding first when it is not."""
+
+        until = 0
+
+        def attempt(connection: sqlite3.Connection) -> tuple[T | None, int]:
+            # The end sampled first is good enough: others may append faster than this process folds.
+            end = until or log_end(connection)
+            return (None, end) if mark_in(connection).checkpoint < end else (read(connection), 0)
+
+        while True:
+            try:
+                found, end = await self._file.read(attempt)
+                if not end:
+                    return found  # type: ignore[return-value]
+                if until:
+                    self._projector.forget()
+                until = end
+                await self._projector.catch_up(until)
+            except LogUnavailable as exc:
+                raise ViewsUnavailable(str(exc)) from exc
+
+    def _be_calm(self) -> None:
+        self._waiting = 0
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _fold_soon(self) -> None:
+        self._be_calm()
+        if self._folding is None or self._folding.done():
+            self._folding = asyncio.get_running_loop().create_task(self._fold())
+
+    async def _fold(self) -> None:
+        try:
+            await self._current(lambda connection: None)
+        except EventStoreError:
+            # Whoever needs the views folds again and is told; folding unasked has nobody to tell.
+            return
+

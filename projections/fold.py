@@ -1,0 +1,82 @@
+"""A batch of log entries folded into changes of threads. Pure: (states, entries) -> changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from eventstore.admission import Admitted
+from eventstore.codec import ForeignRecord, UnreadableRecord
+from eventstore.ids import ThreadId
+from eventstore.ports import Entry
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, freeze, step
+from projections.ports import ThreadChange
+
+FOLD = 1
+"""Raised whenever the same log would give other views: older views are then dropped and folded anew."""
+
+
+@dataclass(slots=True)
+class Folded:
+    """What the entries did, and how many of them did nothing."""
+
+    changes: dict[ThreadId, ThreadChange] = field(default_factory=dict)
+    admitted: int = 0
+    void: int = 0
+    foreign: int = 0
+    unreadable: int = 0
+    unfolded: int = 0
+    """Entries of frozen threads."""
+
+
+def fold(states: Mapping[ThreadId, ThreadState], entries: Sequence[Entry]) -> Folded:
+    """Fold the entries, in order, upon the states of their threads (absent: the thread is unknown)."""
+    folded = Folded()
+    current: dict[ThreadId, ThreadState] = {}
+    indexed: dict[ThreadId, list[IndexEntry]] = {}
+    for entry in entries:
+        thread_id = owner(entry)
+        if thread_id is None:
+            folded.foreign += 1
+            continue
+        state = current.get(thread_id) or states.get(thread_id, UNKNOWN_THREAD)
+        after = _fold_one(state, entry, folded, indexed.setdefault(thread_id, []))
+        if after is not state:
+            current[thread_id] = after
+    for thread_id, after in current.items():
+        before = states.get(thread_id, UNKNOWN_THREAD)
+        folded.changes[thread_id] = ThreadChange(before, after, indexed[thread_id])
+    return folded
+
+
+def owner(entry: Entry) -> ThreadId | None:
+    """Return the thread that the entry is about; None for a record that is not ours."""
+    match entry.event:
+        case ForeignRecord():
+            return None
+        case UnreadableRecord():
+            return entry.thread_id
+        case event:
+            return entry.thread_id if event.thread_id == entry.thread_id else None
+
+
+def _fold_one(state: ThreadState, entry: Entry, folded: Folded, indexed: list[IndexEntry]) -> ThreadState:
+    if state.frozen is not None:
+        folded.unfolded += 1
+        return state
+    offset = entry.position.offset
+    if isinstance(entry.event, UnreadableRecord):
+        folded.unreadable += 1
+        return freeze(state, entry.event.why, offset=offset)
+    assert not isinstance(entry.event, ForeignRecord)
+    try:
+        done = step(state, entry.event, offset=offset)
+    except Exception as exc:  # one bad record harms one thread, whatever it does to the fold
+        folded.unreadable += 1
+        return freeze(state, f"the fold raised {exc!r}", offset=offset)
+    if isinstance(done.verdict, Admitted):
+        folded.admitted += 1
+    else:
+        folded.void += 1
+    indexed.extend(done.indexed)
+    return done.state

@@ -1,0 +1,62 @@
+"""Where folded threads are kept, as the projector sees it.
+
+The one promise that everything rests on: a commit writes states, index and checkpoint together, and only if
+generation and checkpoint are still what the states were read with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from eventstore.ids import ThreadId
+from eventstore.state import IndexEntry, ThreadState
+
+
+class Mark(NamedTuple):
+    """How far the views of a partition have come."""
+
+    generation: int
+    """Which complete set of views this is."""
+    checkpoint: int
+    """The next offset to fold."""
+
+
+class Snapshot(NamedTuple):
+    """Read in one atomic step."""
+
+    mark: Mark
+    states: Mapping[ThreadId, ThreadState]
+    """Of the threads asked for that are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadChange:
+    """What a batch of entries did to one thread."""
+
+    before: ThreadState
+    after: ThreadState
+    indexed: Sequence[IndexEntry]
+
+
+class ViewWriter(Protocol):
+    """The stored views of partitions, for their projector."""
+
+    async def snapshot(self, partition: int, threads: Collection[ThreadId]) -> Snapshot:
+        """Read mark and states together.
+
+        Raises:
+            ViewsUnavailable: The views cannot be read.
+        """
+        ...
+
+    async def commit(
+        self, partition: int, expected: Mark, checkpoint: int, changes: Mapping[ThreadId, ThreadChange]
+    ) -> bool:
+        """Write all changes and the new checkpoint, or nothing: False if the mark is not `expected` any more.
+
+        Raises:
+            ViewsUnavailable: Nothing was written, or it may have been; reading the mark tells.
+        """
+        ...

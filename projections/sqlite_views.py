@@ -1,0 +1,235 @@
+"""Views of the embedded engine: tables beside the log, in the same file.
+
+Disposable: tables of another fold are dropped and folded anew. The hot row of a thread is small, for every flush
+rewrites it; what seldom changes lies in a table of its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from eventstore.admission import Lifecycle
+from eventstore.codex.metadata import EMPTY, NO_FACTS, Facts, Summary
+from eventstore.ids import ThreadId
+from eventstore.sqlite.file import SqliteFile
+from eventstore.state import IndexEntry, ThreadState, head_from_json, head_to_json
+from projections.fold import FOLD
+from projections.ports import Mark, Snapshot, ThreadChange
+
+_TABLES = """
+CREATE TABLE projection (fold INTEGER NOT NULL, generation INTEGER NOT NULL, checkpoint INTEGER NOT NULL);
+CREATE TABLE thread (
+    no INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    shelf INTEGER,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    cwd TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    frozen TEXT,
+    head BLOB NOT NULL,
+    run_facts BLOB
+);
+CREATE TABLE summary (no INTEGER PRIMARY KEY, summary BLOB NOT NULL, sought TEXT NOT NULL);
+CREATE TABLE item_index (
+    no INTEGER NOT NULL, ordinal INTEGER NOT NULL, offset INTEGER NOT NULL, items INTEGER NOT NULL,
+    PRIMARY KEY (no, ordinal)
+) WITHOUT ROWID;
+CREATE INDEX thread_by_created ON thread (shelf, created_at, id) WHERE shelf IS NOT NULL;
+CREATE INDEX thread_by_updated ON thread (shelf, updated_at, id) WHERE shelf IS NOT NULL;
+CREATE INDEX thread_by_source_created ON thread (shelf, source, created_at, id) WHERE shelf IS NOT NULL;
+CREATE INDEX thread_by_source_updated ON thread (shelf, source, updated_at, id) WHERE shelf IS NOT NULL;
+CREATE INDEX thread_by_provider_created ON thread (shelf, provider, created_at, id) WHERE shelf IS NOT NULL;
+CREATE INDEX thread_by_provider_updated ON thread (shelf, provider, updated_at, id) WHERE shelf IS NOT NULL;
+CREATE INDEX thread_by_cwd_created ON thread (shelf, cwd, created_at, id) WHERE shelf IS NOT NULL;
+CREATE INDEX thread_by_cwd_updated ON thread (shelf, cwd, updated_at, id) WHERE shelf IS NOT NULL;
+"""
+
+ACTIVE_SHELF, ARCHIVED_SHELF = 0, 1
+"""Values of `thread.shelf`: which listing shows the thread; NULL for none."""
+
+THREAD_COLUMNS = "t.id, t.created_at, t.updated_at, t.start, t.frozen, t.head, t.run_facts, s.summary"
+
+_SUMMARY_DEFAULTS = {name: getattr(EMPTY, name) for name in Summary.__dataclass_fields__}
+_IN_COLUMNS = ("created_at", "updated_at")
+_FACTS_DEFAULTS = {name: getattr(NO_FACTS, name) for name in Facts.__dataclass_fields__}
+
+
+class SqliteViews:
+    """The stored views of one file (port `ViewWriter`)."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    async def open(self) -> None:
+        """Make the tables, dropping those of another fold.
+
+        Raises:
+            LogUnavailable: The file cannot be written.
+        """
+        if not await self._file.read(_is_current):
+            await self._file.write(_remake)
+
+    async def snapshot(self, partition: int, threads: Collection[ThreadId]) -> Snapshot:
+        return await self._file.read(lambda connection: Snapshot(mark_in(connection), states_in(connection, threads)))
+
+    async def commit(
+        self, partition: int, expected: Mark, checkpoint: int, changes: Mapping[ThreadId, ThreadChange]
+    ) -> bool:
+        def write(connection: sqlite3.Connection) -> bool:
+            moved = connection.execute(
+                "UPDATE projection SET checkpoint = ? WHERE generation = ? AND checkpoint = ?",
+                (checkpoint, expected.generation, expected.checkpoint),
+            )
+            if moved.rowcount == 0:
+                return False
+            for thread_id, change in changes.items():
+                _write_thread(connection, thread_id, change)
+            return True
+
+        return await self._file.write(write)
+
+    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
+        """Return the records bearing the items start <= ordinal < stop, in order."""
+        rows = await self._file.read(
+            lambda connection: connection.execute(
+                "SELECT offset, ordinal, items FROM item_index WHERE no = (SELECT no FROM thread WHERE id = ?1)"
+                " AND ordinal < ?3 AND ordinal >= (SELECT coalesce(max(ordinal), 0) FROM item_index"
+                " WHERE no = (SELECT no FROM thread WHERE id = ?1) AND ordinal <= ?2) ORDER BY ordinal",
+                (UUID(thread_id).bytes, start, stop),
+            ).fetchall()
+        )
+        return [IndexEntry(*row) for row in rows]
+
+
+def mark_in(connection: sqlite3.Connection) -> Mark:
+    return Mark(*connection.execute("SELECT generation, checkpoint FROM projection").fetchone())
+
+
+def states_in(connection: sqlite3.Connection, threads: Collection[ThreadId]) -> dict[ThreadId, ThreadState]:
+    """Return the states of those of the threads that are known."""
+    found = {}
+    for thread_id in threads:
+        row = connection.execute(
+            f"SELECT {THREAD_COLUMNS} FROM thread t JOIN summary s ON s.no = t.no WHERE t.id = ?",
+            (UUID(thread_id).bytes,),
+        ).fetchone()
+        if row is not None:
+            found[thread_id] = state_of(row)
+    return found
+
+
+def state_of(row: Sequence[Any]) -> ThreadState:
+    """Return the state that a row of `THREAD_COLUMNS` holds."""
+    _, created_at, updated_at, start, frozen, head, run_facts, summary = row
+    return ThreadState(
+        head=head_from_json(orjson.loads(head)),
+        summary=Summary(**orjson.loads(summary), created_at=created_at, updated_at=updated_at),
+        run_facts=NO_FACTS if run_facts is None else Facts(**orjson.loads(run_facts)),
+        start=start,
+        frozen=frozen,
+    )
+
+
+def shelf_of(state: ThreadState) -> int | None:
+    """Say in which listing the thread is shown: threads without a user message (or goal) in none."""
+    if not state.summary.preview:
+        return None
+    match state.head.lifecycle:
+        case Lifecycle.ACTIVE:
+            return ACTIVE_SHELF
+        case Lifecycle.ARCHIVED:
+            return ARCHIVED_SHELF
+        case Lifecycle.ABSENT | Lifecycle.DELETED:
+            return None
+
+
+def comparable_path(path: str) -> str:
+    """Return the path as filters compare it: without redundant separators, dots or a trailing slash."""
+    import posixpath
+
+    return posixpath.normpath(path) if path else ""
+
+
+def comparable_source(source_json: str | None) -> str:
+    """Return a session source's JSON text as filters compare it: with its keys in order; empty for none."""
+    if source_json is None or not source_json.startswith("{"):
+        return source_json or ""
+    return orjson.dumps(orjson.loads(source_json), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'projection'").fetchone() is None:
+        return False
+    return bool(connection.execute("SELECT fold FROM projection").fetchone() == (FOLD,))
+
+
+def _remake(connection: sqlite3.Connection) -> None:
+    """Begin a generation anew; a rival process that made one meanwhile is left alone."""
+    if _is_current(connection):
+        return
+    generation = 1
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'projection'").fetchone():
+        generation += connection.execute("SELECT generation FROM projection").fetchone()[0]
+    for table in ("projection", "thread", "summary", "item_index"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    for statement in _TABLES.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute("INSERT INTO projection VALUES (?, ?, 1)", (FOLD, generation))
+
+
+def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: ThreadChange) -> None:
+    key, after = UUID(thread_id).bytes, change.after
+    summary = after.summary
+    facts = None if after.run_facts == NO_FACTS else _compact(after.run_facts, _FACTS_DEFAULTS)
+    hot = (shelf_of(after), summary.created_at, summary.updated_at, after.frozen)
+    if _unchanged(change):
+        connection.execute(
+            "UPDATE thread SET shelf = ?, created_at = ?, updated_at = ?, frozen = ?, head = ?, run_facts = ? WHERE id = ?",
+            (*hot, orjson.dumps(head_to_json(after.head)), facts, key),
+        )
+    else:
+        filters = (comparable_source(summary.source), summary.model_provider, comparable_path(summary.cwd))
+        row = (key, *hot, *filters, after.start, orjson.dumps(head_to_json(after.head)), facts)
+        (no,) = connection.execute(
+            "INSERT INTO thread (id, shelf, created_at, updated_at, frozen, source, provider, cwd, start, head, run_facts)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET shelf = excluded.shelf,"
+            " created_at = excluded.created_at, updated_at = excluded.updated_at, frozen = excluded.frozen,"
+            " source = excluded.source, provider = excluded.provider, cwd = excluded.cwd, start = excluded.start,"
+            " head = excluded.head, run_facts = excluded.run_facts RETURNING no",
+            row,
+        ).fetchone()
+        sought = "\n".join(filter(None, (summary.name, summary.title, summary.preview)))
+        connection.execute(
+            "INSERT OR REPLACE INTO summary (no, summary, sought) VALUES (?, ?, ?)",
+            (no, _compact(summary, _SUMMARY_DEFAULTS, without=_IN_COLUMNS), sought),
+        )
+    if change.indexed:
+        connection.executemany(
+            "INSERT INTO item_index (no, ordinal, offset, items) SELECT no, ?, ?, ? FROM thread WHERE id = ?",
+            [(entry.ordinal, entry.offset, entry.items, key) for entry in change.indexed],
+        )
+    if after.head.lifecycle is Lifecycle.DELETED:
+        connection.execute("DELETE FROM item_index WHERE no = (SELECT no FROM thread WHERE id = ?)", (key,))
+
+
+def _unchanged(change: ThreadChange) -> bool:
+    """Say whether only what the hot row holds has changed of a thread that is stored already."""
+    before, after = change.before.summary, change.after.summary
+    if change.before.start < 0:
+        return False
+    return before is after or replace(before, created_at=after.created_at, updated_at=after.updated_at) == after
+
+
+def _compact(value: Summary | Facts, defaults: Mapping[str, object], *, without: Collection[str] = ()) -> bytes:
+    kept = {name: getattr(value, name) for name in defaults if name not in without}
+    return orjson.dumps({name: field for name, field in kept.items() if field != defaults[name]})
