@@ -220,9 +220,18 @@ def _advance_items(head: Head, event: ItemsAppended, offset: int) -> Head:
     if event.more:
         writer = CurrentWriter(event.writer_id, event.writer_seq, event.event_id, head.writer.completed_seq)
         return replace(head, writer=writer, run=run)
-    writer = CurrentWriter(event.writer_id, event.writer_seq, event.event_id, event.writer_seq)
-    grown = head.items + sum(part.items for part in run)
-    return replace(head, writer=writer, run=(), version=head.version + 1, items=grown)
+    # Spelled out, for it is the hot path: `replace` takes three times as long.
+    return Head(
+        head.lifecycle,
+        head.epoch,
+        CurrentWriter(event.writer_id, event.writer_seq, event.event_id, event.writer_seq),
+        head.past,
+        head.commands,
+        head.commands_total,
+        (),
+        head.version + 1,
+        head.items + sum(part.items for part in run),
+    )
 
 
 def _advance_command(head: Head, event: Command, lifecycle: Lifecycle) -> Head:

@@ -2,7 +2,7 @@
 
 A record is in Avro's single-object encoding: C3 01, the schema's 8-byte fingerprint, the body. Schema files
 are never edited after a release, so old fingerprints decode for ever. A record that is not ours is a
-`ForeignRecord`; one that is ours and cannot be understood is an `UnreadableRecord`, which names its thread.
+`ForeignRecord`; one that is ours and cannot be understood is an `UnreadableRecord`: its key names the thread to freeze.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from typing import Any, TypeAlias, assert_never
-
-import fastavro
-from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from eventstore.events import (
     RULE,
@@ -64,6 +62,10 @@ class Codec:
 
     def __init__(self, schemas: Mapping[int, str]) -> None:
         """Take the schema texts by version."""
+        # Here, for a command that meets no record needs no Avro.
+        from fastavro import schemaless_reader, schemaless_writer
+
+        self._read, self._write = schemaless_reader, schemaless_writer
         self._readers = {schema_fingerprint(text): _working_schema(text) for text in schemas.values()}
         newest = schemas[max(schemas)]
         self._writer = _working_schema(newest)
@@ -79,10 +81,12 @@ class Codec:
         """
         out = BytesIO()
         out.write(self._prefix)
-        fastavro.schemaless_writer(out, self._writer, _row(event))
+        self._write(out, self._writer, _row(event))
         return out.getvalue()
 
-    def decode(self, record: bytes, *, fingerprint_header: bytes | None = None) -> Event | UnreadableRecord | ForeignRecord:
+    def decode(
+        self, record: bytes, *, fingerprint_header: bytes | None = None
+    ) -> Event | UnreadableRecord | ForeignRecord:
         """Return the event, or what is wrong with the record; never raises for any bytes."""
         row = self._decode_row(record, fingerprint_header)
         if not isinstance(row, dict):
@@ -105,9 +109,11 @@ class Codec:
         body = BytesIO(record)
         body.seek(start)
         try:
-            row: _Row = fastavro.schemaless_reader(body, schema, None)  # type: ignore[assignment, arg-type]
-        except Exception as exc:  # fastavro's decoder raises whatever the damaged bytes lead it into
-            return UnreadableRecord(f"the Avro body is damaged: {exc or type(exc).__name__}")
+            row: _Row = self._read(body, schema, None)  # type: ignore[assignment]
+        except Exception as exc:  # noqa: BLE001 - fastavro raises whatever the damaged bytes lead it into
+            return UnreadableRecord(f"the Avro body is damaged: {str(exc) or type(exc).__name__}")
+        if body.tell() != len(record):
+            return UnreadableRecord(f"the Avro body is damaged: {len(record) - body.tell()} bytes follow it")
         return row
 
 
@@ -124,6 +130,8 @@ def codec() -> Codec:
 
 def schema_fingerprint(schema_text: str) -> bytes:
     """Return the 8 bytes of CRC-64-AVRO over the canonical form, in wire order (Avro specification)."""
+    from fastavro.schema import fingerprint, to_parsing_canonical_form
+
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(json.loads(schema_text)), "CRC-64-AVRO"))
 
 
@@ -143,6 +151,8 @@ def cloud_event_headers(event: Event, *, source: str) -> list[tuple[str, bytes]]
 
 def _working_schema(schema_text: str) -> Any:
     """Parse for reading and writing: times stay integers, which is the same on the wire and faster."""
+    from fastavro.schema import parse_schema
+
     return parse_schema(_without_logical_types(json.loads(schema_text)))
 
 
@@ -209,6 +219,8 @@ def _event(row: _Row) -> Event:
                 return WriterOpened(epoch=_present(row, "epoch"), replaces=row["replaces"], **writer)
             case _:
                 return WriterClosed(**writer)
+    if kind not in ("MetadataPatched", "ThreadArchived", "ThreadUnarchived", "ThreadDeleted"):
+        raise ValueError("not known to this version")
     seen = _present(row, "commands_seen")
     command = envelope | {"commands_seen": seen, "expected_version": row["expected_version"]}
     match kind:
@@ -218,10 +230,8 @@ def _event(row: _Row) -> Event:
             return ThreadArchived(reason=row["reason"], **command)
         case "ThreadUnarchived":
             return ThreadUnarchived(reason=row["reason"], **command)
-        case "ThreadDeleted":
-            return ThreadDeleted(reason=row["reason"], **command)
         case _:
-            raise ValueError("not known to this version")
+            return ThreadDeleted(reason=row["reason"], **command)
 
 
 def items_in(row: _Row) -> list[Item]:
@@ -236,8 +246,6 @@ def _present(row: _Row, name: str) -> Any:
 
 
 def rfc3339_micros(micros: int) -> str:
-    from datetime import UTC, datetime, timedelta
-
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
 
 

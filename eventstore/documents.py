@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,7 +30,8 @@ from eventstore.jsontext import MalformedJson, dumps, loads
 
 
 class Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    # Validators are built when they are first used: a command that needs two of them does not wait for thirty.
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
 
 def _thread_id(value: object) -> ThreadId:
@@ -46,7 +48,7 @@ def _utc_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-Moment: TypeAlias = Annotated[datetime, PlainSerializer(_utc_text, when_used="json")]
+Moment: TypeAlias = Annotated[AwareDatetime, PlainSerializer(_utc_text, when_used="json")]
 """An aware datetime; in JSON, RFC 3339 in UTC."""
 
 SessionSource: TypeAlias = str | dict[str, JsonValue]
@@ -66,7 +68,7 @@ class Position(NamedTuple):
 class RolloutItem:
     """One item to append: a type and a payload, kept as JSON text."""
 
-    __slots__ = ("type", "text")
+    __slots__ = ("text", "type")
 
     def __init__(self, type: str, payload: JsonValue) -> None:  # noqa: A002 - the contract's name
         """Write the payload as JSON text.
@@ -297,6 +299,10 @@ class StoredThreadHistory(Document):
         }
 
 
+def _read_only() -> JsonValue:
+    return {"type": "read-only"}
+
+
 class StoredThread(Document):
     thread_id: ThreadIdField
     rollout_path: str | None = None
@@ -319,7 +325,7 @@ class StoredThread(Document):
     agent_path: str | None = None
     git_info: GitInfo | None = None
     approval_mode: JsonValue = "on-request"
-    sandbox_policy: JsonValue = Field(default_factory=lambda: {"type": "read-only"})
+    sandbox_policy: JsonValue = Field(default_factory=_read_only)
     permission_profile: JsonValue = None
     token_usage: TokenUsage | None = None
     first_user_message: str | None = None
@@ -385,6 +391,8 @@ class ThreadMetadataPatch(Document):
     """
 
     name: str | None = None
+    rollout_path: str | None = None
+    """Accepted for the contract's sake, as `advance_recency_at` and `project_id` are: no view shows them."""
     preview: str | None = None
     title: str | None = None
     model_provider: str | None = None
@@ -392,6 +400,7 @@ class ThreadMetadataPatch(Document):
     reasoning_effort: str | None = None
     created_at: Moment | None = None
     updated_at: Moment | None = None
+    advance_recency_at: Moment | None = None
     source: SessionSource | None = None
     thread_source: str | None = None
     agent_nickname: str | None = None
@@ -405,6 +414,7 @@ class ThreadMetadataPatch(Document):
     first_user_message: str | None = None
     git_info: GitInfoPatch | None = None
     memory_mode: ThreadMemoryMode | None = None
+    project_id: str | None = None
 
     def changes(self) -> Iterator[tuple[str, Any]]:
         """Yield the fields that are present, a clear as None; `git_info` as its patch."""

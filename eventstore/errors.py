@@ -48,7 +48,7 @@ class Conflict(EventStoreError):
 
 
 class WriterFenced(Conflict):
-    """Another writer took the thread over; resume it to write again."""
+    """Another writer took the thread over; discard it here, then resume it to write again."""
 
 
 class WrongExpectedVersion(Conflict):
@@ -56,7 +56,7 @@ class WrongExpectedVersion(Conflict):
 
 
 class ThreadExists(Conflict):
-    """A thread of this id is there already; resume it, or create one with a fresh id."""
+    """A thread of this id is there already; discard it here, then resume it, or create one with a fresh id."""
 
 
 class Unavailable(EventStoreError):

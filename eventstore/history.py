@@ -74,7 +74,8 @@ class History:
 
     async def tail(self, thread_id: ThreadId, view: ThreadView) -> tuple[ThreadState, list[IndexEntry]]:
         """Return the thread's state at the log's end, and the records whose items the views do not know of yet."""
-        state, indexed = view.state, []
+        state = view.state
+        indexed: list[IndexEntry] = []
         end = await self._feed.end(self._feed.partition_of(thread_id))
         if view.checkpoint < end:
             async for entries in self._feed.replay(thread_id, start=view.checkpoint, stop=end):
@@ -93,7 +94,8 @@ class History:
         Raises:
             UnreadableEvent: A record before that point cannot be understood.
         """
-        state, indexed, latest = UNKNOWN_THREAD, [], 0
+        state, latest = UNKNOWN_THREAD, 0
+        indexed: list[IndexEntry] = []
         kept: dict[int, Entry] = {}
         end = await self._feed.end(self._feed.partition_of(thread_id))
         async for entries in self._feed.replay(thread_id, start=0, stop=end):

@@ -20,7 +20,7 @@ class MalformedJson(ValueError):
 
 
 def loads(text: str | bytes) -> Any:
-    """Parse exactly: integers of any length, lone surrogates.
+    """Parse exactly: integers of up to 4,300 digits (Python's own limit), lone surrogates.
 
     Raises:
         MalformedJson: The text is not one JSON value (NaN and Infinity are none).
@@ -50,12 +50,19 @@ def dumps(value: Any) -> str:
         MalformedJson: The value has no JSON form (NaN, a set, a cycle).
     """
     try:
-        return orjson.dumps(value).decode()
+        text = orjson.dumps(value).decode()
     except TypeError:
-        try:
-            return json.dumps(value, separators=(",", ":"), allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as exc:
-            raise MalformedJson(str(exc)) from exc
+        return _dumps_exactly(value)
+    if "null" in text:
+        _dumps_exactly(value)  # refuses NaN and Infinity, which orjson writes as null
+    return text
+
+
+def _dumps_exactly(value: Any) -> str:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise MalformedJson(str(exc)) from exc
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -57,11 +57,11 @@ class LiveThread:
     """Milliseconds since the epoch."""
     queued: list[Queued] = field(default_factory=list)
     append_ids: set[str] = field(default_factory=set)
-    """Appends that were named by the caller or, once asked for, are in the history."""
+    """Appends of this writer and, once asked for, those in the history."""
     past_known: bool = True
     """Whether `append_ids` holds those of the writers before."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Makes appends wait for one that has to look something up first."""
+    """Makes what was called later wait for an append that has to look something up first."""
     opening: bool = False
     closing: bool = False
 
@@ -130,7 +130,7 @@ class LiveThreads:
         try:
             await self._open(live, params)
         finally:
-            if live.opening:
+            if live.opening and self._threads.get(params.thread_id) is live:
                 del self._threads[params.thread_id]
 
     async def append(self, params: AppendThreadItemsParams) -> Receipt:
@@ -143,21 +143,24 @@ class LiveThreads:
         append_id = EventId(params.append_id) if params.append_id is not None else new_event_id()
         async with live.turn:
             repeated = params.append_id is not None and await self._is_repetition(live, append_id)
-            if not repeated:
+            if repeated:
+                live.writer.must_not_have_ended()
+            else:
                 self._queue(live, kept, append_id)
-                if params.append_id is not None:
-                    live.append_ids.add(append_id)
+                live.append_ids.add(append_id)
         await self._send(live, append_id)
         appended = 0 if repeated else len(kept)
         return Receipt.model_construct(append_id=append_id, appended=appended, dropped=tuple(dropped))
 
     async def flush(self, thread_id: ThreadId, *, even_if_empty: bool = False) -> None:
         live = self._live(thread_id)
-        if live.creation is not None:
-            if not live.queued and not even_if_empty:
-                return
-            live.store()
-        await live.writer.settle(live.writer.last_seq, within=self._within)
+        async with live.turn:
+            if live.creation is not None:
+                if not live.queued and not even_if_empty:
+                    return
+                live.store()
+            seq = live.writer.last_seq
+        await live.writer.settle(seq, within=self._within)
 
     async def shutdown(self, thread_id: ThreadId) -> None:
         live = self._live(thread_id)
@@ -252,7 +255,8 @@ class LiveThreads:
         return append_id in live.append_ids
 
     async def _past_append_ids(self, thread_id: ThreadId) -> set[str]:
-        state, found = UNKNOWN_THREAD, set()
+        state = UNKNOWN_THREAD
+        found: set[str] = set()
         end = await self._feed.end(self._feed.partition_of(thread_id))
         async for entries in self._feed.replay(thread_id, start=0, stop=end):
             for entry in entries:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eventstore.errors import InvalidRequest, Unsupported
 
@@ -19,10 +18,10 @@ PREFIX = "EVENTSTORE_"
 _PLANNED = ("kafka", "redis", "local")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     log: str = ""
     """URL of the log; empty: a file in the user's data directory."""
@@ -81,15 +80,17 @@ class SqliteUrl:
         return cls(path if path == ":memory:" else str(Path(path).expanduser()))
 
 
-def load_settings(**given: object) -> Settings:
+def load_settings(*, log: str | None = None, views: str | None = None, actor: str | None = None) -> Settings:
     """Return the settings: what is given here wins over the environment.
 
     Raises:
         InvalidRequest: A value is wrong, or the environment holds an `EVENTSTORE_` name that is not known.
     """
-    _refuse_unknown(os.environ)
+    given = {"log": log, "views": views, "actor": actor}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings.model_validate(
+            _named_in(os.environ) | {name: value for name, value in given.items() if value is not None}
+        )
     except ValidationError as exc:
         first = exc.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -103,11 +104,13 @@ def default_file() -> Path:
     return user_data_path("eventstore") / "threads.db"
 
 
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for name in environment:
-        if name.startswith(PREFIX) and name not in known:
+def _named_in(environment: Mapping[str, str]) -> dict[str, str]:
+    named = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    known = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    for name in named:
+        if name not in known:
             raise InvalidRequest(f"{name} in the environment is not a setting; known are {', '.join(sorted(known))}")
+    return {known[name]: value for name, value in named.items()}
 
 
 def _user() -> str:

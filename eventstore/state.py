@@ -6,7 +6,7 @@ Pure. The projector stores these states; a reader whose views lag folds the rest
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from eventstore.admission import (
     NO_THREAD,
@@ -129,7 +129,7 @@ def freeze(state: ThreadState, why: str, *, offset: int) -> ThreadState:
     return replace(state, frozen=f"the record at offset {offset} cannot be understood: {why}", start=start)
 
 
-def head_to_json(head: Head) -> list[object]:
+def head_to_json(head: Head) -> list[Any]:
     """Return the head as nested lists, for storage."""
     writer = head.writer
     return [
@@ -147,17 +147,17 @@ def head_to_json(head: Head) -> list[object]:
     ]
 
 
-def head_from_json(stored: list[object]) -> Head:
+def head_from_json(stored: list[Any]) -> Head:
     """Return the head that `head_to_json` stored."""
     lifecycle, epoch, writer, past, commands, total, run, version, items = stored
     return Head(
         lifecycle=Lifecycle(lifecycle),
-        epoch=epoch,  # type: ignore[arg-type]
-        writer=None if writer is None else CurrentWriter(*writer),  # type: ignore[misc]
-        past=tuple(PastWriter(*p) for p in past),  # type: ignore[attr-defined]
-        commands=tuple(commands),  # type: ignore[arg-type]
-        commands_total=total,  # type: ignore[arg-type]
-        run=tuple(Part(*p) for p in run),  # type: ignore[attr-defined]
-        version=version,  # type: ignore[arg-type]
-        items=items,  # type: ignore[arg-type]
+        epoch=epoch,
+        writer=None if writer is None else CurrentWriter(*writer),
+        past=tuple(PastWriter(*p) for p in past),
+        commands=tuple(commands),
+        commands_total=total,
+        run=tuple(Part(*p) for p in run),
+        version=version,
+        items=items,
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from eventstore.documents import Position
 from eventstore.errors import (
     AppendTooLarge,
     EventStoreError,
+    InvalidRequest,
     OutcomeUnknown,
     ThreadExists,
     ThreadNotFound,
@@ -50,8 +52,7 @@ class Unverified:
     event: ThreadCreated | WriterOpened | ItemsAppended | WriterClosed
     size: int
     position: Position | None = None
-    """Where it was logged last; None when it must be sent (again)."""
-    sending: bool = False
+    """Where it was logged last; None when that is not known."""
 
 
 @dataclass(slots=True)
@@ -59,15 +60,29 @@ class Outbox:
     """Unverified events, oldest first."""
 
     waiting: deque[Unverified] = field(default_factory=deque)
+    unsent: list[Unverified] = field(default_factory=list)
+    """Those of them to be sent (again), in order; the others are in the log or on their way."""
     size: int = 0
 
     def add(self, event: ThreadCreated | WriterOpened | ItemsAppended | WriterClosed, size: int) -> None:
-        self.waiting.append(Unverified(event, size))
+        unverified = Unverified(event, size)
+        self.waiting.append(unverified)
+        self.unsent.append(unverified)
         self.size += size
 
     def release(self, admitted: int) -> None:
         while self.waiting and self.waiting[0].event.writer_seq <= admitted:
             self.size -= self.waiting.popleft().size
+
+    def take_unsent(self) -> list[Unverified]:
+        taken, self.unsent = self.unsent, []
+        return taken
+
+    def put_back(self, unverified: Iterable[Unverified]) -> None:
+        """Have them sent again, unless they were verified meanwhile."""
+        again = {entry.event.writer_seq: entry for entry in (*self.unsent, *unverified)}
+        oldest = self.waiting[0].event.writer_seq if self.waiting else 0
+        self.unsent = [again[seq] for seq in sorted(again) if self.waiting and seq >= oldest]
 
     def is_full(self) -> bool:
         return len(self.waiting) >= OUTBOX_EVENTS or self.size >= OUTBOX_BYTES
@@ -92,7 +107,8 @@ class Writer:
         self._next_seq = 0
         self._admitted = -1
         self._outbox = Outbox()
-        self._in_flight: set[asyncio.Future[None]] = set()
+        self._sending = 0
+        self._answered = asyncio.Event()
         self._verifying: asyncio.Task[None] | None = None
         self._ended: EventStoreError | None = None
 
@@ -124,13 +140,17 @@ class Writer:
             AppendTooLarge: It can never be logged; nothing was queued.
             WriterFenced: The writer is not the thread's writer any more; nothing was queued.
         """
-        if self._ended is not None:
-            raise self._ended
+        self.must_not_have_ended()
         parts = split(items)
         for number, (part, size) in enumerate(parts, start=1):
             last = number == len(parts)
             envelope = self._envelope(occurred_at, append_id if last else None)
             self._queue(ItemsAppended(**envelope, items=tuple(part), more=not last), size)
+
+    def must_not_have_ended(self) -> None:
+        """Raise what ended the writer, if anything did."""
+        if self._ended is not None:
+            raise self._ended
 
     def close(self, occurred_at: int) -> None:
         """Queue the writer's last word."""
@@ -142,22 +162,20 @@ class Writer:
         Raises:
             OutcomeUnknown: Some of it may have been logged; all of it stays queued.
         """
-        unsent = [waiting for waiting in self._outbox.waiting if waiting.position is None and not waiting.sending]
+        unsent = self._outbox.take_unsent()
         if not unsent:
             return
-        landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._in_flight.add(landed)
-        for waiting in unsent:
-            waiting.sending = True
+        self._sending += 1
         try:
             positions = await self._log.append([waiting.event for waiting in unsent], within=within)
             for waiting, position in zip(unsent, positions, strict=True):
                 waiting.position = position
+        except BaseException:
+            self._outbox.put_back(unsent)
+            raise
         finally:
-            for waiting in unsent:
-                waiting.sending = False
-            self._in_flight.discard(landed)
-            landed.set_result(None)
+            self._sending -= 1
+            self._answered.set()
         self._verify_when_waiting(within)
 
     async def make_room(self, *, within: float) -> None:
@@ -182,17 +200,17 @@ class Writer:
         deadline = time.monotonic() + within
         state = None
         while self._admitted < seq:
-            if self._ended is not None:
-                raise self._ended
+            self.must_not_have_ended()
             left = deadline - time.monotonic()
             if left <= 0:
                 raise OutcomeUnknown(f"no verdict on thread {self.thread_id} within {within:g} s; flush it again")
             await self.send(within=left)
+            if self._admitted >= seq:
+                break  # another call learned of it while this one was sending
             position = self._position_of(seq)
             if position is None:
                 # Somebody else's call is sending it, or it failed there: see what became of it.
-                if self._in_flight:
-                    await asyncio.wait(tuple(self._in_flight), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                await self._next_answer(left)
                 continue
             view = await self._views.reach(position, self.thread_id, within=left)
             state = ThreadState() if view is None else view.state
@@ -203,6 +221,16 @@ class Writer:
         """Stop verifying; nothing more is sent by itself."""
         if self._verifying is not None:
             self._verifying.cancel()
+
+    async def _next_answer(self, within: float) -> None:
+        """Wait until one of the calls that are sending has come back; if there are none, have it all sent again."""
+        if not self._sending:
+            self._outbox.put_back(waiting for waiting in self._outbox.waiting if waiting.position is None)
+            return
+        self._answered.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._answered.wait()
 
     def _envelope(self, occurred_at: int, event_id: EventId | None = None) -> dict[str, Any]:
         seq = self._next_seq
@@ -238,7 +266,9 @@ class Writer:
             self._end(ThreadNotFound(self.thread_id))
         first = self._outbox.waiting[0].event
         if isinstance(first, ThreadCreated):
-            self._end(ThreadExists(f"thread {self.thread_id} exists already; resume it or take a fresh id"))
+            self._end(
+                ThreadExists(f"thread {self.thread_id} exists already; discard it here, then resume it, or take a fresh id")
+            )
         if isinstance(first, WriterOpened):
             self._end(LostRace(f"another writer took thread {self.thread_id} over at the same time; resume it again"))
         if admitted is None:
@@ -248,9 +278,10 @@ class Writer:
                 )
             )
         if not current:
-            self._end(WriterFenced(f"another writer took thread {self.thread_id} over; resume it to write again"))
+            self._end(WriterFenced(f"another writer took thread {self.thread_id} over; discard it here, then resume it"))
         for waiting in self._outbox.waiting:
             waiting.position = None
+        self._outbox.put_back(self._outbox.waiting)
 
     def _end(self, error: EventStoreError) -> None:
         self._ended = error
@@ -280,8 +311,12 @@ def standing(head: Head, writer_id: WriterId) -> tuple[int | None, bool]:
 
 def size_of(item: Item) -> int:
     """Return an upper bound of the bytes that the item takes in a record."""
-    texts = item.payload, item.type, item.extras or ""
-    return _ITEM_OVERHEAD + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+    _, type_, payload, extras = item
+    return _ITEM_OVERHEAD + _bytes_of(payload) + _bytes_of(type_) + (_bytes_of(extras) if extras else 0)
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def split(items: Sequence[Item]) -> list[tuple[list[Item], int]]:
@@ -289,12 +324,16 @@ def split(items: Sequence[Item]) -> list[tuple[list[Item], int]]:
 
     Raises:
         AppendTooLarge: An item is larger than a record may be, or more records than a run may have are needed.
+        InvalidRequest: A text is not UTF-8.
     """
     parts: list[tuple[list[Item], int]] = []
     current: list[Item] = []
     filled = 0
     for item in items:
-        size = size_of(item)
+        try:
+            size = size_of(item)
+        except UnicodeEncodeError as exc:
+            raise InvalidRequest("an item holds half a surrogate pair; write it as JSON's escape \\ud83d") from exc
         if size > LARGEST_ITEM:
             raise AppendTooLarge(f"an item of {size:,} bytes cannot be kept; the most is {LARGEST_ITEM:,}; shorten it")
         if current and filled + size > RECORD_PAYLOAD:

@@ -40,7 +40,7 @@ class EmbeddedViews:
         self._folding: asyncio.Task[None] | None = None
 
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
-        self._be_calm()
+        self._waiting = 0
         try:
             async with asyncio.timeout(within):
                 if await self._projector.catch_up(position.offset + 1) <= position.offset:
@@ -86,10 +86,11 @@ class EmbeddedViews:
         if self._waiting >= FOLD_WHEN_WAITING:
             self._fold_soon()
         elif self._idle is None:
-            self._idle = asyncio.get_running_loop().call_later(FOLD_WHEN_IDLE, self._fold_soon)
+            self._idle = asyncio.get_running_loop().call_later(FOLD_WHEN_IDLE, self._look_if_idle, self._waiting)
 
     async def close(self) -> None:
-        self._be_calm()
+        if self._idle is not None:
+            self._idle.cancel()
         if self._folding is not None:
             await asyncio.wait([self._folding])
 
@@ -115,14 +116,16 @@ class EmbeddedViews:
             except LogUnavailable as exc:
                 raise ViewsUnavailable(str(exc)) from exc
 
-    def _be_calm(self) -> None:
-        self._waiting = 0
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+    def _look_if_idle(self, waiting_before: int) -> None:
+        """Fold if nothing came since the last look, otherwise look again later: one timer serves all appends."""
+        self._idle = None
+        if self._waiting and self._waiting == waiting_before:
+            self._fold_soon()
+        elif self._waiting:
+            self._idle = asyncio.get_running_loop().call_later(FOLD_WHEN_IDLE, self._look_if_idle, self._waiting)
 
     def _fold_soon(self) -> None:
-        self._be_calm()
+        self._waiting = 0
         if self._folding is None or self._folding.done():
             self._folding = asyncio.get_running_loop().create_task(self._fold())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -60,6 +60,7 @@ THREAD_COLUMNS = "t.id, t.created_at, t.updated_at, t.start, t.frozen, t.head, t
 
 _SUMMARY_DEFAULTS = {name: getattr(EMPTY, name) for name in Summary.__dataclass_fields__}
 _IN_COLUMNS = ("created_at", "updated_at")
+_in_summary_row = attrgetter(*(name for name in Summary.__dataclass_fields__ if name not in _IN_COLUMNS))
 _FACTS_DEFAULTS = {name: getattr(NO_FACTS, name) for name in Facts.__dataclass_fields__}
 
 
@@ -225,9 +226,7 @@ def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: T
 def _unchanged(change: ThreadChange) -> bool:
     """Say whether only what the hot row holds has changed of a thread that is stored already."""
     before, after = change.before.summary, change.after.summary
-    if change.before.start < 0:
-        return False
-    return before is after or replace(before, created_at=after.created_at, updated_at=after.updated_at) == after
+    return change.before.start >= 0 and (before is after or _in_summary_row(before) == _in_summary_row(after))
 
 
 def _compact(value: Summary | Facts, defaults: Mapping[str, object], *, without: Collection[str] = ()) -> bytes:

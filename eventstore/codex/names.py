@@ -1,4 +1,4 @@
-"""The names index, `session_index.jsonl`: an append-only file of names, in which the last entry per thread wins (§4.3)."""
+"""The names index, `session_index.jsonl`: append-only; the last entry of a thread wins (contract §4.3)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from eventstore.codex.moments import creation_micros
+from eventstore.codex.moments import LAST_MILLIS, creation_micros
 from eventstore.codex.payloads import as_filled_text, as_json_text, as_text, inner_type, parsed_object
 from eventstore.codex.sources import MISSING, agent_of, role_of, source_text
 from eventstore.codex.summary import NO_FACTS, Facts, Scalar
@@ -71,11 +71,11 @@ def observe(thread_id: ThreadId, items: Iterable[Item]) -> Facts:
         latest = max(latest, item.at)
         read = _READERS.get(item.type)
         if read is not None:
-            notes.at = item.at
+            notes.at = _shown(item.at)
             read(notes, item.payload)
     if not latest and not notes.first and not notes.last:
         return NO_FACTS
-    return Facts(latest, notes.first, notes.last)
+    return Facts(_shown(latest), notes.first, notes.last)
 
 
 def thread_id_of(value: object) -> ThreadId | None:
@@ -112,6 +112,11 @@ def token_usage_text(value: object) -> str | None:
 def policy_text(value: object) -> str | None:
     """Return the JSON text of an approval mode or permission profile: a filled string or object, else None."""
     return as_json_text(value) if value and isinstance(value, (str, dict)) else None
+
+
+def _shown(millis: int) -> int:
+    """Bound a sender's clock by the calendar: views keep its microseconds as 64-bit integers."""
+    return min(max(millis, 0), LAST_MILLIS)
 
 
 def _read_session_meta(notes: _Notes, text: str) -> None:

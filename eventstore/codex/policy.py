@@ -173,9 +173,11 @@ def _sanitised(item: RolloutItem) -> RolloutItem:
 def _sanitised_member(part: Member) -> Member:
     if part.key in _BLANKED:
         return part._replace(text='""')
-    if part.key == "aggregated_output" and part.text.startswith('"') and len(part.text) > EXEC_OUTPUT_BYTES:
-        return part._replace(text=dumps(_middle_cut(loads(part.text))))
-    return part
+    if part.key != "aggregated_output" or not part.text.startswith('"'):
+        return part
+    output = loads(part.text)
+    cut = _middle_cut(output)
+    return part if cut == output else part._replace(text=dumps(cut))
 
 
 def _middle_cut(output: str) -> str:

@@ -15,7 +15,7 @@ import orjson
 
 from eventstore.codex.moments import is_canonical, micros, spelled
 from eventstore.codex.names import NameEntry, format_name, read_names
-from eventstore.codex.payloads import Member, joined, member, members
+from eventstore.codex.payloads import Member, as_text, joined, member, members
 from eventstore.codex.rolloutfiles import RolloutName, parse_rollout_name, rollout_name
 from eventstore.codex.sessionmeta import (
     SessionMeta,
@@ -128,7 +128,7 @@ def _parse_own_layout(source: bytes) -> Item | None:
     beginning = _OWN_LAYOUT.match(source)
     if beginning is None or not source.endswith(b"}"):
         return None
-    payload = source[beginning.end() : -1]
+    payload = source[beginning.end() : -1].strip()
     try:
         orjson.loads(payload)  # one JSON value, hence the line's last one
     except orjson.JSONDecodeError:
@@ -153,6 +153,9 @@ def _parse_any_layout(source: bytes, at: int) -> Item:
         raise MalformedLine("it has no type")
     if "payload" not in found:
         raise MalformedLine("it has no payload")
+    kind = json.loads(found["type"].text)
+    if as_text(kind) != kind:
+        raise MalformedLine(f"its type {kind!r} is not UTF-8")
     others = [part for part in parts if part.key not in ("timestamp", "type", "payload")]
     stamp = found.get("timestamp")
     if stamp is None:
@@ -163,7 +166,7 @@ def _parse_any_layout(source: bytes, at: int) -> Item:
         at = _at_of(stamp)
         if not is_canonical(stamp.text[1:-1]):
             others.append(stamp)
-    return Item(at, json.loads(found["type"].text), found["payload"].text, joined(others) if others else None)
+    return Item(at, kind, found["payload"].text, joined(others) if others else None)
 
 
 def _members_of(source: bytes) -> list[Member]:

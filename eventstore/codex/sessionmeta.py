@@ -49,7 +49,11 @@ def session_meta_of(item: Item) -> SessionMeta | None:
 
 
 def new_session_meta(params: CreateThreadParams, *, at_millis: int) -> Item:
-    """Return the item 0 of a thread created at `at_millis`, milliseconds since the epoch."""
+    """Return the item 0 of a thread created at `at_millis`, milliseconds since the epoch.
+
+    Raises:
+        MalformedJson: The source or a tool has no JSON form (NaN, for example).
+    """
     agent = agent_of(params.source)
     base, instructions = params.history_base, params.base_instructions
     disabled = params.metadata.memory_mode is ThreadMemoryMode.DISABLED
@@ -105,6 +109,19 @@ def amended_session_meta(
         parts = git.model_dump()
         changes["git"] = dumps(parts if any(value is not None for value in parts.values()) else {})
     return Item(at_millis, "session_meta", joined(_changed(members(first.payload), changes)))
+
+
+def copied_session_meta(first: Item, thread_id: ThreadId, *, forked_from_id: ThreadId) -> Item:
+    """Return the item 0 of a copy of a thread; all but its ids is as in the thread's own.
+
+    Raises:
+        MalformedJson: The item's payload is no object.
+    """
+    parts = members(first.payload)
+    changes = {"id": dumps(thread_id), "forked_from_id": dumps(forked_from_id)}
+    if any(part.key == "session_id" and part.text == dumps(forked_from_id) for part in parts):
+        changes["session_id"] = dumps(thread_id)
+    return first._replace(payload=joined(_changed(parts, changes)))
 
 
 def _changed(parts: list[Member], changes: dict[str, str]) -> list[Member]:

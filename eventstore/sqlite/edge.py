@@ -14,6 +14,10 @@ from contextlib import contextmanager
 
 from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, TopicMisconfigured
 
+class Locked(LogUnavailable):
+    """Another process holds the file's write lock."""
+
+
 _RETRY_BETWEEN = (0.000_1, 0.001)
 """Seconds between two attempts to take the write lock: about one fsync."""
 
@@ -26,7 +30,7 @@ def translated(exc: sqlite3.Error, path: str, *, committing: bool = False) -> Ev
     """Return the error of ours that says what to do about SQLite's."""
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
     if code in _BUSY:
-        return LogUnavailable(f"{path} is being written by another process; try again in a moment")
+        return Locked(f"{path} is being written by another process; try again in a moment")
     if code == sqlite3.SQLITE_FULL:
         return LogUnavailable(f"{path} cannot grow: the disk or its quota is full; free some space and try again")
     if code in _NOT_WRITABLE:

@@ -1,4 +1,4 @@
-"""One SQLite file and the two threads that work on it: one writes, one reads.
+"""One SQLite file and the two connections that work on it: one writes, one reads.
 
 WAL mode. Log commits are as durable as `synchronous` says (FULL: one fsync a commit); view commits need none, for
 views are disposable. The invariant: every write goes through the writing room, so that a process never waits for itself.
@@ -11,12 +11,12 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
-from eventstore.errors import LogUnavailable
+from eventstore.errors import LogUnavailable, OutcomeUnknown
 from eventstore.sqlite import migrations
 from eventstore.sqlite.edge import immediate, translated
-from eventstore.sqlite.room import Job, Room
+from eventstore.sqlite.room import Room, RunTogether, run_one_by_one
 
 T = TypeVar("T")
 
@@ -44,10 +44,8 @@ class SqliteFile:
     def __repr__(self) -> str:
         return f"<SqliteFile {self.path}>"
 
-    async def open(
-        self, *, run_together: Callable[[sqlite3.Connection, Sequence[Job[Any]]], None], upgrades: Sequence[str] | None = None
-    ) -> None:
-        """Open or create the file, bring it to the newest format, and start its threads.
+    async def open(self, *, run_together: RunTogether = run_one_by_one, upgrades: Sequence[str] | None = None) -> None:
+        """Open or create the file and bring it to the newest format.
 
         Raises:
             LogUnavailable: The path cannot be opened or written.
@@ -55,8 +53,8 @@ class SqliteFile:
         """
         first = self._prepared(migrations.shipped() if upgrades is None else upgrades)
         first.execute("PRAGMA busy_timeout = 0")  # writers wait in `edge.immediate`
-        self.writing = Room("eventstore-sqlite-writing", lambda: first, run_together=run_together)
-        self.reading = self.writing if self.path == MEMORY else Room("eventstore-sqlite-reading", self._connected)
+        self.writing = Room("eventstore-writing", first, run_together=run_together, patience=self.within)
+        self.reading = self.writing if self.path == MEMORY else Room("eventstore-reading", self._connected())
 
     async def close(self) -> None:
         if self.reading is not self.writing:
@@ -75,7 +73,10 @@ class SqliteFile:
             with self.transaction(connection, durable=False):
                 return work(connection)
 
-        return await self.writing.run(in_transaction)
+        try:
+            return await self.writing.run(in_transaction, within=self.within)
+        except TimeoutError as exc:
+            raise OutcomeUnknown(f"{self.path} did not take a commit within {self.within:g} s; try again") from exc
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run the work in one read transaction: one snapshot of the file.
@@ -95,7 +96,10 @@ class SqliteFile:
             except sqlite3.Error as exc:
                 raise translated(exc, self.path) from exc
 
-        return await self.reading.run(in_snapshot)
+        try:
+            return await self.reading.run(in_snapshot, within=self.within)
+        except TimeoutError as exc:
+            raise LogUnavailable(f"{self.path} was not read within {self.within:g} s; try again") from exc
 
     def transaction(self, connection: sqlite3.Connection, *, durable: bool) -> AbstractContextManager[None]:
         """Return the context of a write transaction; a durable one is fsynced as `synchronous` says."""
@@ -103,7 +107,7 @@ class SqliteFile:
         if wanted != self._in_force:
             connection.execute(f"PRAGMA synchronous = {wanted}")
             self._in_force = wanted
-        return immediate(connection, self.path, within=self.within)
+        return immediate(connection, self.path, within=self.writing.patience)
 
     def _prepared(self, upgrades: Sequence[str]) -> sqlite3.Connection:
         if self.path != MEMORY:

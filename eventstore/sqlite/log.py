@@ -6,7 +6,6 @@ entries in memory, so that folding what it just appended reads nothing back.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,8 +19,9 @@ from eventstore.errors import LogTruncated, OutcomeUnknown
 from eventstore.events import Event
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
+from eventstore.sqlite.edge import Locked
 from eventstore.sqlite.file import SqliteFile
-from eventstore.sqlite.room import Job
+from eventstore.sqlite.room import Job, run_one_by_one
 
 PARTITION: Final = 0
 _REPLAY_BATCH = 500
@@ -37,8 +37,8 @@ class _Append(Job[int]):
 
     __slots__ = ("rows",)
 
-    def __init__(self, rows: Sequence[_Row], future: asyncio.Future[int]) -> None:
-        super().__init__(self._never, future)
+    def __init__(self, rows: Sequence[_Row], *, within: float) -> None:
+        super().__init__(self._never, within=within)
         self.rows = rows
 
     @staticmethod
@@ -59,11 +59,8 @@ class SqliteLog:
 
     async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
         rows = [(key_of(event.thread_id), codec().encode(event)) for event in events]
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._file.writing.hand(_Append(rows, future))
         try:
-            async with asyncio.timeout(within):
-                first = await future
+            first = await self._file.writing.hand(_Append(rows, within=within))
         except TimeoutError as exc:
             raise OutcomeUnknown(
                 f"{self._file.path} did not take the append within {within:g} s; flush again, it may still land"
@@ -76,14 +73,21 @@ class SqliteLog:
 
     def _run_together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
         """Commit neighbouring appends in one transaction; run everything else by itself, in order."""
+        done = 0
         for together, group in groupby(jobs, key=lambda job: isinstance(job, _Append)):
+            batch = list(group)
             if together:
-                self._commit(connection, [job for job in group if isinstance(job, _Append)])
+                self._commit(connection, [job for job in batch if isinstance(job, _Append)])
             else:
-                for job in group:
-                    job.run(connection)
+                run_one_by_one(connection, batch)
+            done += len(batch)
+            if isinstance(batch[-1].error, Locked):
+                for later in jobs[done:]:
+                    later.error = batch[-1].error
+                return
 
     def _commit(self, connection: sqlite3.Connection, appends: Sequence[_Append]) -> None:
+        error: BaseException | None = None
         try:
             with self._file.transaction(connection, durable=True):
                 for append in appends:
@@ -92,8 +96,9 @@ class SqliteLog:
                         if i == 0:
                             append.result = cursor.lastrowid
         except BaseException as exc:
-            for append in appends:
-                append.error = exc
+            error = exc
+        for append in appends:
+            append.error = error
 
 
 class Recent:

@@ -1,7 +1,8 @@
-"""A thread with one SQLite connection, to which the event loop hands jobs.
+"""One SQLite connection and the jobs that want it, in the order in which they came.
 
-Jobs run in the order in which they were handed over. A job whose caller was cancelled runs all the same; only its
-result is dropped.
+Jobs that come in one turn of the event loop run together, so that appends share a commit. While jobs are quick they run
+in the loop itself: handing one to a thread and back costs more than a commit on a fast disk. Slow ones, and whatever
+meets a lock, go to a thread, and the loop goes on. Never both at once: that is the invariant here.
 """
 
 from __future__ import annotations
@@ -10,24 +11,44 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from eventstore.errors import LogUnavailable
+from eventstore.sqlite.edge import Locked
+
 T = TypeVar("T")
+
+_QUICK = 0.002
+"""Seconds that one turn's jobs may take in the event loop."""
+_SLOW_TURNS = 3
+"""Slow turns in a row after which the thread takes over: one alone may be a checkpoint."""
+_TRY_AGAIN_AFTER = 5.0
+"""Seconds for which the thread then has all jobs."""
+_LOOK_EVERY = 0.05
+"""Seconds between two looks for jobs that ran out of time: one timer for all is cheaper than a timer a job."""
 
 
 class Job(Generic[T]):
-    """One piece of work and the future of its result."""
+    """One piece of work and the future of its result.
 
-    __slots__ = ("error", "future", "result", "work")
+    A job whose caller was cancelled or ran out of time runs all the same; only its result is dropped.
+    """
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
+    __slots__ = ("deadline", "error", "future", "result", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T], *, within: float) -> None:
+        """Take the work and how many seconds its caller waits for the result."""
+        loop = asyncio.get_running_loop()
         self.work = work
-        self.future = future
+        self.future: asyncio.Future[T] = loop.create_future()
+        self.deadline = loop.time() + within
         self.result: T | None = None
         self.error: BaseException | None = None
 
     def run(self, connection: sqlite3.Connection) -> None:
+        self.error = None
         try:
             self.result = self.work(connection)
         except BaseException as exc:
@@ -42,78 +63,128 @@ class Job(Generic[T]):
             self.future.set_result(self.result)  # type: ignore[arg-type]
 
 
-class Room:
-    """Runs jobs on its own thread and connection; `close` ends both after the jobs already handed over."""
+RunTogether = Callable[[sqlite3.Connection, Sequence[Job[Any]]], None]
+"""Runs jobs in order, in as few transactions as it likes; one that meets a lock ends with `Locked`, as do all after it."""
 
-    def __init__(
-        self,
-        name: str,
-        connect: Callable[[], sqlite3.Connection],
-        *,
-        run_together: Callable[[sqlite3.Connection, Sequence[Job[Any]]], None] | None = None,
-    ) -> None:
-        """Start the thread; `run_together` may run all jobs that wait in fewer transactions."""
-        self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
-        self._run_together = run_together or _run_one_by_one
-        self._closed = self._loop.create_future()
-        self._connect = connect
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
 
-    def hand(self, job: Job[Any]) -> None:
-        self._jobs.put(job)
-
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work(connection)` on the thread; return what it returns, raise what it raises."""
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(Job(work, future))
-        return await future
-
-    async def close(self) -> None:
-        self._jobs.put(None)
-        await asyncio.shield(self._closed)
-
-    def _work(self) -> None:
-        connection = self._connect()
-        open_ = True
-        while open_:
-            jobs = self._waiting()
-            open_ = jobs[-1] is not None
-            work = [job for job in jobs if job is not None]
-            self._run_together(connection, work)
-            self._tell(_settle, work)
-        connection.close()
-        self._tell(_close, self._closed)
-
-    def _waiting(self) -> list[Job[Any] | None]:
-        """Wait for a job; return it with all others that wait, up to the end mark."""
-        jobs = [self._jobs.get()]
-        while jobs[-1] is not None:
-            try:
-                jobs.append(self._jobs.get_nowait())
-            except queue.Empty:
-                break
-        return jobs
-
-    def _tell(self, what: Callable[[Any], None], about: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(what, about)
-        except RuntimeError:
-            # The loop is closed: nobody waits for an answer any more.
+def run_one_by_one(connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
+    """Run each job by itself."""
+    for number, job in enumerate(jobs):
+        job.run(connection)
+        if isinstance(job.error, Locked):
+            for later in jobs[number + 1 :]:
+                later.error = job.error
             return
 
 
-def _run_one_by_one(connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
-    for job in jobs:
-        job.run(connection)
+class Room:
+    """Runs the jobs of one connection; `close` ends it after the jobs already handed over."""
 
+    def __init__(
+        self, name: str, connection: sqlite3.Connection, *, run_together: RunTogether = run_one_by_one, patience: float = 0.0
+    ) -> None:
+        """Take a connection, not bound to a thread; `patience` is how many seconds the thread waits for locks."""
+        self._name = name
+        self._connection = connection
+        self._run_together = run_together
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Job[Any]] = []
+        self._away: list[Job[Any]] = []
+        self._turn_comes = False
+        self._slow_turns = 0
+        self._slow_until = 0.0
+        self._to_thread: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._closing = False
+        self.patience = 0.0
+        """Seconds that the jobs running now may wait for a lock: none in the event loop."""
 
-def _settle(jobs: Sequence[Job[Any]]) -> None:
-    for job in jobs:
-        job.settle()
+    def hand(self, job: Job[T]) -> asyncio.Future[T]:
+        """Queue the job; its future raises TimeoutError when the time runs out first.
 
+        Raises:
+            LogUnavailable: The room is closed.
+        """
+        if self._closing:
+            raise LogUnavailable("the store is closed; open it again")
+        self._waiting.append(job)
+        if not self._turn_comes and not self._away:
+            self._turn_comes = True
+            self._loop.call_soon(self._turn)
+        return job.future
 
-def _close(closed: asyncio.Future[None]) -> None:
-    if not closed.done():
-        closed.set_result(None)
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, within: float) -> T:
+        """Run `work(connection)`; return what it returns, raise what it raises, or TimeoutError."""
+        return await self.hand(Job(work, within=within))
+
+    async def close(self) -> None:
+        self._closing = True
+        while self._waiting or self._away:
+            self._empty.clear()
+            await asyncio.shield(self._empty.wait())
+        if self._thread is not None:
+            self._to_thread.put(None)
+        if self._looking is not None:
+            self._looking.cancel()
+        self._connection.close()
+
+    def _turn(self) -> None:
+        """Run what waits, here or in the thread."""
+        self._turn_comes = False
+        jobs, self._waiting = self._waiting, []
+        if jobs and time.monotonic() >= self._slow_until:
+            jobs = self._run_here(jobs)
+        if jobs:
+            self._send_away(jobs)
+        elif not self._waiting:
+            self._empty.set()
+
+    def _run_here(self, jobs: list[Job[Any]]) -> list[Job[Any]]:
+        """Run the jobs in the event loop; return those which met a lock."""
+        self.patience = 0.0
+        began = time.monotonic()
+        self._run_together(self._connection, jobs)
+        ended = time.monotonic()
+        self._slow_turns = self._slow_turns + 1 if ended - began > _QUICK else 0
+        if self._slow_turns >= _SLOW_TURNS:
+            self._slow_turns, self._slow_until = 0, ended + _TRY_AGAIN_AFTER
+        locked = [job for job in jobs if isinstance(job.error, Locked)]
+        for job in jobs:
+            if not isinstance(job.error, Locked):
+                job.settle()
+        return locked
+
+    def _send_away(self, jobs: list[Job[Any]]) -> None:
+        self._away = jobs
+        self.patience = self._patience
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        self._to_thread.put(jobs)
+        if self._looking is None:
+            self._looking = self._loop.call_later(_LOOK_EVERY, self._look)
+
+    def _work(self) -> None:
+        while (jobs := self._to_thread.get()) is not None:
+            self._run_together(self._connection, jobs)
+            try:
+                self._loop.call_soon_threadsafe(self._come_back)
+            except RuntimeError:
+                # The loop is closed: nobody waits for an answer any more.
+                return
+
+    def _come_back(self) -> None:
+        jobs, self._away = self._away, []
+        for job in jobs:
+            job.settle()
+        self._turn()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for job in (*self._away, *self._waiting):
+            if job.deadline <= now and not job.future.done():
+                job.future.set_exception(TimeoutError())
+        self._looking = self._loop.call_later(_LOOK_EVERY, self._look) if self._away else None

@@ -1,0 +1,110 @@
+"""Codex homes on disk: which rollout files there are, and what their home says of them (contract §1.6, §4.3).
+
+Reads folders and the names index, never a rollout file: a file's thread is known only to whoever reads its lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from eventstore.codex.names import NameEntry, read_names
+from eventstore.errors import InvalidRequest
+from eventstore.ids import ThreadId
+
+ACTIVE_FOLDER, ARCHIVED_FOLDER, NAMES_INDEX = "sessions", "archived_sessions", "session_index.jsonl"
+_COMPRESSED = ".zst"
+_PATTERNS = ("rollout-*.jsonl", f"rollout-*.jsonl{_COMPRESSED}")
+_WHAT_TO_GIVE = "give a Codex home (such as ~/.codex), a folder or a rollout file"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A folder that Codex keeps threads in."""
+
+    path: Path
+    names: Mapping[ThreadId, NameEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutFile:
+    """A file to import; whether it is a rollout shows when it is read."""
+
+    path: Path
+    size: int
+    """Bytes, when it was found."""
+    home: Home | None = None
+    """None for a file outside of any home: nothing is known of its name and archived state then."""
+    archived: bool = False
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.path.name.endswith(_COMPRESSED)
+
+
+def find_rollouts(paths: Iterable[Path]) -> list[RolloutFile]:
+    """Return the rollout files that homes, other folders (searched through) and files lead to, each once.
+
+    The order is that of their names, which begin with a time. A folder with `sessions` or `archived_sessions` in it is
+    a home; any other file belongs to the home whose layout it lies in, if it does.
+
+    Raises:
+        InvalidRequest: A path does not exist, cannot be read, or leads to no rollout.
+    """
+    homes: dict[Path, Home] = {}
+    found: dict[Path, RolloutFile] = {}
+    for path in paths:
+        try:
+            files = {file.path: file for file in _files_at(path.expanduser().resolve(), homes)}
+        except OSError as exc:
+            raise InvalidRequest(f"{exc.filename or path} cannot be read: {exc.strerror}; check permissions") from exc
+        if not files:
+            raise InvalidRequest(f"{path} holds no rollouts; {_WHAT_TO_GIVE}")
+        found.update(files)
+    return sorted(found.values(), key=lambda file: (file.path.name, file.path))
+
+
+def _files_at(path: Path, homes: dict[Path, Home]) -> Iterator[RolloutFile]:
+    if not path.exists():
+        raise InvalidRequest(f"{path} does not exist; {_WHAT_TO_GIVE}")
+    if not path.is_dir():
+        yield _rollout(path, _home_around(path), homes)
+        return
+    folders = [folder for name in (ACTIVE_FOLDER, ARCHIVED_FOLDER) if (folder := path / name).is_dir()]
+    for folder in folders or [path]:
+        for file in _rollouts_in(folder):
+            yield _rollout(file, path if folders else _home_around(file), homes)
+
+
+def _rollouts_in(folder: Path) -> Iterator[Path]:
+    for pattern in _PATTERNS:
+        for file in folder.rglob(pattern):
+            # Codex compresses old rollouts beside the plain file, which is the truth where it is there.
+            if file.is_file() and not (file.name.endswith(_COMPRESSED) and file.with_suffix("").exists()):
+                yield file
+
+
+def _rollout(path: Path, home: Path | None, homes: dict[Path, Home]) -> RolloutFile:
+    size = path.stat().st_size
+    if home is None:
+        return RolloutFile(path, size)
+    if home not in homes:
+        homes[home] = Home(home, _names_of(home))
+    return RolloutFile(path, size, homes[home], archived=path.is_relative_to(home / ARCHIVED_FOLDER))
+
+
+def _home_around(path: Path) -> Path | None:
+    """Return the home in whose layout the file lies: `archived_sessions/FILE` or `sessions/YYYY/MM/DD/FILE`."""
+    if path.parent.name == ARCHIVED_FOLDER:
+        return path.parent.parent
+    above = path.parents
+    return above[4] if len(above) > 4 and above[3].name == ACTIVE_FOLDER else None
+
+
+def _names_of(home: Path) -> dict[ThreadId, NameEntry]:
+    try:
+        with (home / NAMES_INDEX).open("rb") as lines:
+            return read_names(lines)
+    except FileNotFoundError:
+        return {}

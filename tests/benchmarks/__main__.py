@@ -1,0 +1,57 @@
+"""Runs every benchmark and prints one table, or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import sqlite3
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.benchmarks import appends, histories, imports, listings, startup
+from tests.benchmarks.measure import Figure
+
+
+def main() -> None:
+    asked = _arguments()
+    rounds = 3 if asked.quick else 5
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(dir=asked.dir, prefix="bench-") as folder:
+        for name, run in {
+            "appends": lambda at: asyncio.run(appends.measure(at, rounds=rounds, appends=400 if asked.quick else 1_600)),
+            "histories": lambda at: asyncio.run(histories.measure(at, rounds=rounds)),
+            "listings": lambda at: asyncio.run(listings.measure(at, rounds=rounds, threads=10_000 if asked.quick else 100_000)),
+            "imports": imports.measure,
+            "startup": lambda at: startup.measure(at, rounds=rounds),
+        }.items():
+            print(f"measuring {name} …", file=sys.stderr)
+            at = Path(folder) / name
+            at.mkdir()
+            figures.extend(run(at))
+    if asked.json:
+        machine = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "machine": platform.machine()}
+        print(json.dumps({"machine": machine, "figures": [asdict(figure) for figure in figures]}, indent=2))
+    else:
+        _print_table(figures)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="compose/bench", description="Ratios against raw sqlite3, in one run.")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and threads")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--dir", help="folder on the disk to measure (default: the system's temporary one)")
+    return parser.parse_args()
+
+
+def _print_table(figures: list[Figure]) -> None:
+    print("| what | reached | wanted | |\n|---|---|---|---|")
+    for figure in figures:
+        print(f"| {figure.name} | {figure.reached:.2f} {figure.unit} | {figure.wanted} | {figure.detail} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What every test may ask for: the rollouts at hand, one at a time, and how examples are searched.
+
+A test with an argument `rollout_file` runs once for each rollout, one with `codex_home` once for each home. Those of
+compose/example-home are always there, so nothing is ever skipped for want of data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+EXAMPLE_HOME = Path(__file__).parent.parent / "compose" / "example-home"
+ROLLOUTS = "rollout-*.jsonl"
+
+# `ci`, the default, tries the same examples at every run: a red run is then about the change, not about luck.
+# `--hypothesis-profile search` looks for new ones. Neither has a deadline: a loaded machine is not a bug.
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", settings.get_profile("ci"), derandomize=False, max_examples=1_000)
+settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rollouts",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="also read the rollout files under DIR (repeatable; without compose/test, write --rollouts=DIR)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for root in rollout_roots(config):
+        if not any(root.rglob(ROLLOUTS)):
+            raise pytest.UsageError(f"no {ROLLOUTS} under {root}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "rollout_file" in metafunc.fixturenames:
+        parametrize(metafunc, "rollout_file", rollout_files(metafunc.config))
+    if "codex_home" in metafunc.fixturenames:
+        parametrize(metafunc, "codex_home", codex_homes(metafunc.config))
+
+
+def rollout_files(config: pytest.Config) -> dict[str, Path]:
+    """Every rollout file at hand, by a name that is the same on every machine."""
+    return {
+        f"{root.name}/{path.relative_to(root)}": path
+        for root in rollout_roots(config)
+        for path in sorted(root.rglob(ROLLOUTS))
+    }
+
+
+def codex_homes(config: pytest.Config) -> dict[str, Path]:
+    """Every directory at hand with a `sessions` directory in it, by a name that is the same on every machine."""
+    return {
+        str(Path(root.name) / home.relative_to(root)): home for root in rollout_roots(config) for home in homes(root)
+    }
+
+
+def rollout_roots(config: pytest.Config) -> Iterator[Path]:
+    yield EXAMPLE_HOME
+    for given in config.getoption("--rollouts"):
+        yield (config.invocation_params.dir / given).resolve()
+
+
+def homes(root: Path) -> Iterator[Path]:
+    for sessions in sorted(root.rglob("sessions")):
+        if sessions.is_dir():
+            yield sessions.parent
+
+
+def parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Path]) -> None:
+    metafunc.parametrize(argument, list(values.values()), ids=list(values))

@@ -1,0 +1,141 @@
+"""One writer: whoever resumed last, in whatever process; the one before is told and adds nothing (design §4)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eventstore import ThreadStore
+from eventstore.errors import EventStoreError, WriterFenced
+from tests.support.engines import Engine
+from tests.support.faults import FaultyLog
+from tests.support.threads import (
+    a_cold_thread,
+    a_live_thread,
+    append,
+    archive,
+    patch,
+    read,
+    resume,
+    resumed_elsewhere,
+    said,
+    say,
+    user_message,
+)
+
+
+async def test_a_fenced_writer_is_told_and_adds_nothing(store: ThreadStore, elsewhere: ThreadStore) -> None:
+    """Promise 3. One writer: "of two writers of one thread exactly one counts at any point of the log; the other is
+    told (`WriterFenced`), whatever pauses, clocks and delayed packets do"."""
+    thread_id = await a_live_thread(store)
+    await resumed_elsewhere(elsewhere, thread_id)
+
+    with pytest.raises(WriterFenced):
+        await say(store, thread_id, "too late")
+        await store.flush_thread(thread_id)
+
+    await say(elsewhere, thread_id, "in time")
+    await elsewhere.flush_thread(thread_id)
+    assert ["hello", "in time"] == await said(store, thread_id)
+
+
+async def test_a_fenced_writer_stays_fenced_until_it_resumes(store: ThreadStore, elsewhere: ThreadStore) -> None:
+    thread_id = await a_live_thread(store)
+    await resumed_elsewhere(elsewhere, thread_id)
+    await say(store, thread_id, "void")
+    for call in (store.flush_thread, store.persist_thread, store.shutdown_thread):
+        with pytest.raises(WriterFenced, match=f"another writer took thread {thread_id} over"):
+            await call(thread_id)
+    with pytest.raises(WriterFenced):
+        await say(store, thread_id, "void too")
+
+    await store.discard_thread(thread_id)
+    await resume(store, thread_id)
+    await say(store, thread_id, "back")
+    await store.flush_thread(thread_id)
+
+    assert ["hello", "back"] == await said(elsewhere, thread_id)
+
+
+async def test_what_was_logged_before_the_takeover_counts(store: ThreadStore, elsewhere: ThreadStore) -> None:
+    thread_id = await a_live_thread(store)
+    await say(store, thread_id, "in the log, not flushed")
+    await resumed_elsewhere(elsewhere, thread_id)
+
+    await store.flush_thread(thread_id)
+    await store.shutdown_thread(thread_id)
+
+    assert ["hello", "in the log, not flushed"] == await said(elsewhere, thread_id)
+    await say(elsewhere, thread_id, "still the writer")
+    await elsewhere.flush_thread(thread_id)
+
+
+async def test_a_crashed_writer_needs_no_patience(engine: Engine, store: ThreadStore, elsewhere: ThreadStore) -> None:
+    thread_id = await a_live_thread(store)
+    await engine.crash(store)
+
+    await resumed_elsewhere(elsewhere, thread_id)
+    await say(elsewhere, thread_id, "at once")
+    await elsewhere.flush_thread(thread_id)
+
+    assert ["hello", "at once"] == await said(elsewhere, thread_id)
+
+
+async def test_a_packet_that_lands_after_the_takeover_is_void(engine: Engine, elsewhere: ThreadStore) -> None:
+    log = FaultyLog()
+    delayed = await engine.open(through=log.through)
+    thread_id = await a_live_thread(delayed)
+    log.lose_requests(1)
+    with pytest.raises(EventStoreError):
+        await say(delayed, thread_id, "delayed")
+    await resumed_elsewhere(elsewhere, thread_id)
+
+    with pytest.raises(WriterFenced):
+        await delayed.flush_thread(thread_id)
+
+    assert log.fired == 1
+    assert ["hello"] == await said(elsewhere, thread_id)
+
+
+async def test_of_stores_that_resume_at_a_time_exactly_one_is_the_writer(engine: Engine, elsewhere: ThreadStore) -> None:
+    contenders = [await engine.open() for _ in range(4)]
+    thread_id = await a_cold_thread(elsewhere)
+
+    async def contend(number: int) -> str:
+        await resume(contenders[number], thread_id)
+        await say(contenders[number], thread_id, f"mine {number}")
+        await contenders[number].flush_thread(thread_id)
+        return f"mine {number}"
+
+    outcomes = await asyncio.gather(*map(contend, range(4)), return_exceptions=True)
+
+    acknowledged = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    assert {WriterFenced} >= {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)}
+    assert {"hello", *acknowledged} == set(found := await said(elsewhere, thread_id))
+    assert len(found) == len(acknowledged) + 1
+
+
+async def test_stores_that_take_turns_lose_nothing(store: ThreadStore, elsewhere: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store, "0")
+    for turn in range(1, 12):
+        writer = (store, elsewhere)[turn % 2]
+        await resume(writer, thread_id)
+        await say(writer, thread_id, str(turn))
+        await writer.flush_thread(thread_id)
+        await writer.discard_thread(thread_id)
+
+    assert list(map(str, range(12))) == await said(store, thread_id)
+
+
+async def test_commands_from_elsewhere_do_not_disturb_the_writer(store: ThreadStore, elsewhere: ThreadStore) -> None:
+    thread_id = await a_live_thread(store)
+    await patch(elsewhere, thread_id, name="named elsewhere")
+    await say(store, thread_id, "unimpressed")
+    await archive(elsewhere, thread_id)
+    await append(store, thread_id, user_message("still the writer"))
+    await store.flush_thread(thread_id)
+
+    thread = await read(store, thread_id)
+    assert ("named elsewhere", True) == (thread.name, thread.archived_at is not None)
+    assert ["hello", "unimpressed", "still the writer"] == await said(elsewhere, thread_id)

@@ -1,0 +1,127 @@
+"""Flush acknowledges: it counts, and every reader in every process sees it (contract §2.5, design §2)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eventstore import ListThreadsParams, ThreadStore
+from eventstore.errors import InvalidRequest, OutcomeUnknown
+from tests.support.engines import Engine, Ports
+from tests.support.faults import FaultyLog, OvertakenViews
+from tests.support.threads import a_live_thread, append, created, page, read, said, say, user_message
+
+
+async def test_after_flush_any_reader_in_any_process_sees_it(store: ThreadStore, elsewhere: ThreadStore) -> None:
+    """Promise 4. Readable: "after `flush` returns, any reader in any process sees the items (`load_history`) and the
+    metadata they imply (`read_thread`, `list_threads`)"."""
+    thread_id = await created(store)
+    for turn in range(5):
+        await append(store, thread_id, user_message(f"turn {turn}"))
+        await store.flush_thread(thread_id)
+
+        seen = await read(elsewhere, thread_id)
+        assert [f"turn {number}" for number in range(turn + 1)] == await said(elsewhere, thread_id)
+        assert ("turn 0", turn + 2) == (seen.preview, seen.item_count)
+        assert [seen] == list((await elsewhere.list_threads(ListThreadsParams())).items)
+        assert [f"turn {turn}"] == [
+            item.payload["message"]
+            for item in (await page(elsewhere, thread_id, page_size=1, sort_direction="Desc")).items
+        ]
+
+
+async def test_an_empty_deferred_thread_is_not_stored_by_flush(store: ThreadStore) -> None:
+    thread_id = await created(store)
+    await store.flush_thread(thread_id)
+    with pytest.raises(InvalidRequest):
+        await read(store, thread_id)
+
+    await append(store, thread_id, user_message("now"))
+    await store.flush_thread(thread_id)
+    assert ["now"] == await said(store, thread_id)
+
+
+async def test_a_flush_that_fails_loses_nothing_and_the_next_one_succeeds(engine: Engine) -> None:
+    log = FaultyLog()
+    store = await engine.open(through=log.through)
+    thread_id = await created(store)
+    await append(store, thread_id, user_message("one"))
+    log.lose_requests(1)
+    log.lose_answers(1)
+    for _ in range(2):
+        with pytest.raises(Exception, match="ordered by the test"):
+            await store.flush_thread(thread_id)
+    await store.flush_thread(thread_id)
+
+    assert log.fired == 2
+    assert ["one"] == await said(store, thread_id)
+
+
+async def test_flushes_at_a_time_all_acknowledge_everything_before_them(store: ThreadStore) -> None:
+    thread_id = await a_live_thread(store)
+
+    async def turn(number: int) -> None:
+        await say(store, thread_id, str(number))
+        await store.flush_thread(thread_id)
+        assert str(number) in await said(store, thread_id)
+
+    await asyncio.gather(*map(turn, range(30)))
+
+    assert ["hello", *map(str, range(30))] == await said(store, thread_id)
+
+
+async def test_a_flush_whose_words_another_flush_learned_of_first_returns(engine: Engine) -> None:
+    """The log's answer can come after the views have folded what it logged."""
+    log, views = FaultyLog(), OvertakenViews()
+    store = await engine.open(through=lambda ports: views.through(log.through(ports)))
+    thread_id = await a_live_thread(store)
+    await say(store, thread_id, "one")
+    log.lose_requests(1)
+    late: list[asyncio.Task[None]] = []
+    logged = asyncio.Event()
+
+    async def another_is_logged_and_not_answered() -> None:
+        with pytest.raises(OutcomeUnknown):
+            await say(store, thread_id, "two")
+        log.held = asyncio.Event()
+        late.append(asyncio.create_task(store.flush_thread(thread_id)))
+        while log.fired < 2:
+            await asyncio.sleep(0)
+        logged.set()
+
+    views.before("reach", another_is_logged_and_not_answered)
+    await store.flush_thread(thread_id)
+    assert log.held is not None
+    log.held.set()
+    await late[0]
+
+    assert (logged.is_set(), views.fired, log.fired) == (True, 1, 2)
+    assert ["hello", "one", "two"] == await said(store, thread_id)
+
+
+async def test_one_append_is_one_trip_to_the_log_and_a_flush_of_it_none(engine: Engine) -> None:
+    log = FaultyLog()
+    store = await engine.open(through=log.through)
+    thread_id = await a_live_thread(store)
+    before = log.appends
+
+    await say(store, thread_id, "one", "two", "three")
+    await store.flush_thread(thread_id)
+    await store.flush_thread(thread_id)
+
+    assert log.appends == before + 1
+
+
+async def test_creation_and_first_append_are_one_trip_to_the_log(engine: Engine) -> None:
+    trips = FaultyLog()
+
+    def counted(ports: Ports) -> Ports:
+        return trips.through(ports)
+
+    store = await engine.open(through=counted)
+    thread_id = await created(store)
+    await append(store, thread_id, user_message("one"))
+    await store.flush_thread(thread_id)
+
+    assert trips.appends == 1

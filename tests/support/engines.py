@@ -1,0 +1,161 @@
+"""The engines under the contract suite: each opens stores on data of its own.
+
+A suite asks for the fixture `store` (one store, every engine) or for `elsewhere` as well (a second store on the same
+data, standing for another process: engines that several processes share). Which engine can do what is thus decided by
+what a test asks for; nothing is ever skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+from eventstore.ids import ThreadId
+from eventstore.ports import EventFeed, EventLog, ThreadViews
+from eventstore.settings import Settings
+from eventstore.store import ThreadStore
+from eventstore.threads import EventSourcedThreadStore
+from eventstore.wiring import Embedded, open_embedded
+
+CHOSEN = "CONTRACT_ENGINE"
+"""The environment variable that names the one engine to run the suite on: how the suite itself is tested."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a store stands on."""
+
+    log: EventLog
+    feed: EventFeed
+    views: ThreadViews
+
+
+Through: TypeAlias = Callable[[Ports], Ports]
+"""Puts something between a store and its ports."""
+
+
+def untouched(ports: Ports) -> Ports:
+    return ports
+
+
+class Engine(Protocol):
+    """Opens stores on one set of data."""
+
+    async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
+        """Open a store; `within` is the deadline of its calls in seconds."""
+        ...
+
+    async def close(self, store: ThreadStore) -> None:
+        """Close the store as leaving `open_store` does."""
+        ...
+
+    async def crash(self, store: ThreadStore) -> None:
+        """Let the store's process die: its live threads learn nothing of it."""
+        ...
+
+    async def lose_views(self, store: ThreadStore) -> None:
+        """Take away all that the projections know."""
+        ...
+
+    async def write_record(self, store: ThreadStore, thread_id: ThreadId, record: bytes) -> None:
+        """Put a record into the log under the thread's key, whatever it says."""
+        ...
+
+    def hold_the_log(self) -> AbstractContextManager[None]:
+        """Let nobody write the log for the block (engines that processes share)."""
+        ...
+
+    async def end(self) -> None:
+        """Close what is open still."""
+        ...
+
+
+class SqliteEngine:
+    """Stores on SQLite: on one file, or each on its own in memory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._opened: dict[int, tuple[Embedded, AsyncExitStack]] = {}
+
+    async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
+        stack = AsyncExitStack()
+        settings = Settings(log=f"sqlite:{self.path}", actor="a test", within=within)
+        parts = await stack.enter_async_context(open_embedded(settings))
+        store = parts.store
+        if through is not untouched:
+            ports = through(Ports(parts.log, parts.feed, parts.views))
+            store = EventSourcedThreadStore(ports.log, ports.feed, ports.views, name="wrapped", within=within)
+            stack.push_async_callback(store.close)
+        self._opened[id(store)] = parts, stack
+        return store
+
+    async def close(self, store: ThreadStore) -> None:
+        _, stack = self._opened.pop(id(store))
+        await stack.aclose()
+
+    async def crash(self, store: ThreadStore) -> None:
+        parts, _ = self._opened[id(store)]
+        # Neither the store nor its views are told. What the file was handed already lands, as packets on their way do.
+        await parts.file.close()
+
+    async def lose_views(self, store: ThreadStore) -> None:
+        def lose(connection: sqlite3.Connection) -> None:
+            for table in ("thread", "summary", "item_index"):
+                connection.execute(f"DELETE FROM {table}")
+            connection.execute("UPDATE projection SET generation = generation + 1, checkpoint = 1")
+
+        await self._opened[id(store)][0].file.write(lose)
+
+    async def write_record(self, store: ThreadStore, thread_id: ThreadId, record: bytes) -> None:
+        row = UUID(thread_id).bytes, record
+        await self._opened[id(store)][0].file.write(
+            lambda connection: connection.execute("INSERT INTO log (thread, record) VALUES (?, ?)", row)
+        )
+
+    @contextmanager
+    def hold_the_log(self) -> Iterator[None]:
+        other = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            other.close()
+
+    async def end(self) -> None:
+        while self._opened:
+            _, (_, stack) = self._opened.popitem()
+            await stack.aclose()
+        await asyncio.sleep(0)
+
+
+def sqlite_file(folder: Path) -> Engine:
+    return SqliteEngine(str(folder / "threads.db"))
+
+
+def sqlite_in_memory(folder: Path) -> Engine:
+    return SqliteEngine(":memory:")
+
+
+MakeEngine: TypeAlias = Callable[[Path], Engine]
+
+SHARED: dict[str, MakeEngine] = {"sqlite-file": sqlite_file}
+"""Engines on whose data several processes may work."""
+ALONE: dict[str, MakeEngine] = {"sqlite-memory": sqlite_in_memory}
+"""Engines with one process of their own."""
+
+
+def engines(*, shared: bool) -> dict[str, MakeEngine]:
+    """Return the engines to run on: the sound ones that can do it, or the one which the environment chose."""
+    chosen = os.environ.get(CHOSEN)
+    if chosen is None:
+        return SHARED if shared else SHARED | ALONE
+    from tests.support.saboteurs import SABOTEURS
+
+    return {chosen: (SHARED | ALONE | SABOTEURS)[chosen]}

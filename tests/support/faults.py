@@ -1,0 +1,179 @@
+"""Faults to order: ports that fail, hold still or watch when they are told to, and calls cancelled at a chosen await.
+
+Every fault counts how often it fired; a test that ordered one asserts that it did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from eventstore.documents import ListThreadsParams, Position
+from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown
+from eventstore.events import Event
+from eventstore.ids import ThreadId
+from eventstore.ports import Entry, EventFeed, EventLog, RowPage, ThreadView, ThreadViews
+from eventstore.state import IndexEntry
+from tests.support.engines import Ports
+
+T = TypeVar("T")
+
+
+class FaultyLog:
+    """A log that loses what it is told to lose, on the way there or on the way back."""
+
+    def __init__(self) -> None:
+        self._log: EventLog
+        self.appends = 0
+        self.fired = 0
+        self._faults: list[EventStoreError] = []
+        self.held: asyncio.Event | None = None
+        """While set, what was logged is not answered until the event is."""
+
+    def through(self, ports: Ports) -> Ports:
+        self._log = ports.log
+        return replace(ports, log=self)
+
+    def lose_requests(self, times: int) -> None:
+        """Let the next appends fail with nothing written."""
+        self._faults += [LogUnavailable("ordered by the test")] * times
+
+    def lose_answers(self, times: int) -> None:
+        """Let the next appends be written and fail all the same."""
+        self._faults += [OutcomeUnknown("ordered by the test")] * times
+
+    async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
+        self.appends += 1
+        fault = self._faults.pop(0) if self._faults else None
+        if isinstance(fault, LogUnavailable):
+            self.fired += 1
+            raise fault
+        positions = await self._log.append(events, within=within)
+        if fault is not None:
+            self.fired += 1
+            raise fault
+        if self.held is not None:
+            self.fired += 1
+            await self.held.wait()
+        return positions
+
+
+class WatchedFeed:
+    """A feed that counts the entries it gave."""
+
+    def __init__(self) -> None:
+        self._feed: EventFeed
+        self.entries = 0
+
+    def through(self, ports: Ports) -> Ports:
+        self._feed = ports.feed
+        return replace(ports, feed=self)
+
+    def partition_of(self, thread_id: ThreadId) -> int:
+        return self._feed.partition_of(thread_id)
+
+    async def end(self, partition: int) -> int:
+        return await self._feed.end(partition)
+
+    async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
+        return self._counted(await self._feed.read(partition, start=start, limit=limit))
+
+    async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
+        async for entries in self._feed.replay(thread_id, start=start, stop=stop):
+            yield self._counted(entries)
+
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
+        return self._counted(await self._feed.fetch(thread_id, offsets))
+
+    def _counted(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        self.entries += len(entries)
+        return entries
+
+
+class OvertakenViews:
+    """Views before whose answer something else happens, once."""
+
+    def __init__(self) -> None:
+        self._views: ThreadViews
+        self._first: dict[str, Callable[[], Awaitable[object]]] = {}
+        self.fired = 0
+
+    def through(self, ports: Ports) -> Ports:
+        self._views = ports.views
+        return replace(ports, views=self)
+
+    def before(self, call: str, happens: Callable[[], Awaitable[object]]) -> None:
+        """Let something happen before the next `reach`, `get` or `index` is answered."""
+        self._first[call] = happens
+
+    async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
+        await self._overtaken("reach")
+        return await self._views.reach(position, thread_id, within=within)
+
+    async def get(self, thread_id: ThreadId) -> ThreadView | None:
+        await self._overtaken("get")
+        return await self._views.get(thread_id)
+
+    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
+        await self._overtaken("index")
+        return await self._views.index(thread_id, start=start, stop=stop)
+
+    async def page(self, query: ListThreadsParams) -> RowPage:
+        return await self._views.page(query)
+
+    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
+        return await self._views.matching(prefix, limit=limit)
+
+    async def _overtaken(self, call: str) -> None:
+        happens = self._first.pop(call, None)
+        if happens is not None:
+            self.fired += 1
+            await happens()
+
+
+class _CancelledAt(Awaitable[T]):
+    """Runs a coroutine and cancels the task around it at its n-th await."""
+
+    def __init__(self, call: Coroutine[Any, Any, T], number: int) -> None:
+        self._call = call
+        self._number = number
+        self.reached = False
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        steps = self._call.__await__()
+        awaits = 0
+        answer: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                waited_for = steps.send(answer) if error is None else steps.throw(error)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            awaits += 1
+            if awaits == self._number:
+                self.reached = True
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            answer, error = None, None
+            try:
+                answer = yield waited_for
+            except BaseException as exc:  # noqa: BLE001 - it is the coroutine's, whatever it is
+                error = exc
+
+
+async def cancelled_at(number: int, call: Coroutine[Any, Any, object]) -> bool:
+    """Run the call and cancel it at its n-th await, counted from 1; False if it ended before and was not cancelled."""
+    cut = _CancelledAt(call, number)
+
+    async def cut_short() -> None:
+        await cut
+
+    task = asyncio.get_running_loop().create_task(cut_short())
+    await asyncio.wait([task])
+    if not task.cancelled() and task.exception() is not None:
+        task.result()
+    return cut.reached
