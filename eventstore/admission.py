@@ -130,6 +130,8 @@ def admit(head: Head, event: Event) -> Verdict:
         return DUPLICATE
     if head.lifecycle is Lifecycle.DELETED:
         return Refused(Reason.DELETED)
+    if isinstance(event, ThreadCreated | WriterOpened) and event.writer_seq != 0:
+        return Refused(Reason.HOLE)
     absent = head.lifecycle is Lifecycle.ABSENT
     if isinstance(event, ThreadCreated):
         return ADMITTED if absent else Refused(Reason.EXISTS)

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 from typing import Any, TypeAlias, assert_never
+from zlib import crc32
 
 from eventstore.events import (
     RULE,
@@ -110,7 +111,7 @@ class Codec:
         body.seek(start)
         try:
             row: _Row = self._read(body, schema, None)  # type: ignore[assignment]
-        except Exception as exc:  # noqa: BLE001 - fastavro raises whatever the damaged bytes lead it into
+        except Exception as exc:  # fastavro raises whatever the damaged bytes lead it into
             return UnreadableRecord(f"the Avro body is damaged: {str(exc) or type(exc).__name__}")
         if body.tell() != len(record):
             return UnreadableRecord(f"the Avro body is damaged: {len(record) - body.tell()} bytes follow it")
@@ -120,12 +121,20 @@ class Codec:
 @cache
 def codec() -> Codec:
     """Return the codec over the schema files that ship with the package."""
-    texts = {
-        int(entry.name.removeprefix("event-").removesuffix(".avsc")): entry.read_text("utf-8")
-        for entry in files("eventstore.schemas").iterdir()
-        if entry.name.endswith(".avsc")
-    }
-    return Codec(texts)
+    return Codec(schema_texts())
+
+
+@cache
+def schema_texts() -> Mapping[int, str]:
+    """Return the schema files that ship with the package, by version."""
+    shipped = Path(__file__).with_name("schemas").glob("event-*.avsc")
+    return {int(file.stem.removeprefix("event-")): file.read_text("utf-8") for file in shipped}
+
+
+def schemas_known() -> str:
+    """Return a text that changes whenever other schemas can be read, without any Avro."""
+    texts = "".join(text for _, text in sorted(schema_texts().items()))
+    return f"{crc32(texts.encode()):08x}"
 
 
 def schema_fingerprint(schema_text: str) -> bytes:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from eventstore.admission import Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
+from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
 from eventstore.codex.metadata import patch_fields
-from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, UpdateThreadMetadataParams
+from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, Position, UpdateThreadMetadataParams
 from eventstore.errors import OutcomeUnknown, WrongExpectedVersion
 from eventstore.events import (
     Field,
@@ -21,10 +21,10 @@ from eventstore.events import (
     ThreadDeleted,
     ThreadUnarchived,
 )
-from eventstore.history import readable
+from eventstore.history import readable, replayed
 from eventstore.ids import ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
-from eventstore.state import ThreadState
+from eventstore.state import UNKNOWN_THREAD, ThreadState
 
 _CommandEvent = MetadataPatched | ThreadArchived | ThreadUnarchived | ThreadDeleted
 _Check = Callable[[ThreadView | None], ThreadView]
@@ -34,9 +34,7 @@ _Make = Callable[[Head], _CommandEvent]
 class Commands:
     """Sends commands and waits for their verdicts."""
 
-    def __init__(
-        self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float
-    ) -> None:
+    def __init__(self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float) -> None:
         self._log = log
         self._feed = feed
         self._views = views
@@ -45,7 +43,9 @@ class Commands:
 
     async def patch(self, params: UpdateThreadMetadataParams, check: _Check) -> ThreadState:
         """Patch the thread's metadata; return the thread as of then."""
-        return await self.patch_fields(params.thread_id, patch_fields(params.patch), check, version=params.expected_version)
+        return await self.patch_fields(
+            params.thread_id, patch_fields(params.patch), check, version=params.expected_version
+        )
 
     async def patch_fields(
         self,
@@ -62,7 +62,9 @@ class Commands:
             thread_id, check, lambda head: MetadataPatched(**envelope, commands_seen=head.commands_total, fields=fields)
         )
 
-    async def archive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> ThreadState:
+    async def archive(
+        self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None
+    ) -> ThreadState:
         envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
         return await self._say(
             params.thread_id,
@@ -70,7 +72,9 @@ class Commands:
             lambda head: ThreadArchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
-    async def unarchive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> ThreadState:
+    async def unarchive(
+        self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None
+    ) -> ThreadState:
         envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
         return await self._say(
             params.thread_id,
@@ -101,7 +105,7 @@ class Commands:
             event = make(view.state.head)
             (position,) = await self._log.append([event], within=left)
             seen = await self._views.reach(position, thread_id, within=left)
-            if seen is not None and event.event_id in seen.state.head.commands:
+            if seen is not None and await self._counted(event, position, seen.state.head):
                 return seen.state
             # Refused when it was folded; judged again by what the head says now, it is known why.
             view = check(seen)
@@ -116,7 +120,20 @@ class Commands:
                     continue
                 case _:
                     assert_never(verdict)
-        raise OutcomeUnknown(f"no verdict on the command for thread {thread_id} within {self._within:g} s; read the thread")
+        raise OutcomeUnknown(
+            f"no verdict on the command for thread {thread_id} within {self._within:g} s; read the thread"
+        )
+
+    async def _counted(self, event: _CommandEvent, position: Position, head: Head) -> bool:
+        """Say whether the command was admitted; where so many followed that the head forgot it, the log is asked."""
+        if event.event_id in head.commands:
+            return True
+        if head.commands_total - event.commands_seen <= RECENT_COMMANDS:
+            return False
+        judged = replayed(self._feed, event.thread_id, UNKNOWN_THREAD, start=0, stop=position.offset + 1)
+        return any(
+            [said.event_id == event.event_id and isinstance(done.verdict, Admitted) async for _, said, done in judged]
+        )
 
     def _envelope(self, thread_id: ThreadId, version: int | None, occurred_at: int | None) -> dict[str, Any]:
         return {

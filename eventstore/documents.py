@@ -1,10 +1,8 @@
 """Parameters and results of the thread store, with the contract's field names and JSON semantics (§1).
 
 Frozen pydantic models that refuse unknown fields. Items keep their payload as JSON text; whoever looks inside
-parses it then.
+parses it then. Annotations are evaluated here, not kept as text: pydantic would compile each one at import.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -83,7 +81,7 @@ class RolloutItem:
             raise InvalidRequest(f"the payload of a {type!r} item has no JSON form: {exc}") from exc
 
     @classmethod
-    def from_text(cls, type: str, text: str) -> RolloutItem:  # noqa: A002 - the contract's name
+    def from_text(cls, type: str, text: str) -> "RolloutItem":  # noqa: A002 - the contract's name
         """Keep the payload's JSON text as it is; the caller vouches that it is JSON."""
         item = cls.__new__(cls)
         item.type, item.text = type, text
@@ -113,7 +111,7 @@ class RolloutItem:
         )
 
     @classmethod
-    def _validate(cls, value: object) -> RolloutItem:
+    def _validate(cls, value: object) -> "RolloutItem":
         match value:
             case RolloutItem():
                 return value
@@ -208,7 +206,7 @@ class CreateThreadParams(Document):
     cli_version: str = ""
     history_mode: ThreadHistoryMode = ThreadHistoryMode.LEGACY
     history_base: HistoryPosition | None = None
-    metadata: ThreadPersistenceMetadata = ThreadPersistenceMetadata()
+    metadata: ThreadPersistenceMetadata = Field(default_factory=ThreadPersistenceMetadata)
 
 
 class ResumeThreadParams(Document):
@@ -371,7 +369,7 @@ class GitInfoPatch(Document):
     def _present(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
-    def merge(self, later: GitInfoPatch) -> GitInfoPatch:
+    def merge(self, later: "GitInfoPatch") -> "GitInfoPatch":
         return GitInfoPatch(**{**dict(self.changes()), **dict(later.changes())})
 
     def changes(self) -> Iterator[tuple[str, str | None]]:
@@ -431,7 +429,7 @@ class ThreadMetadataPatch(Document):
     def is_empty(self) -> bool:
         return next(self.changes(), None) is None
 
-    def merge(self, later: ThreadMetadataPatch) -> ThreadMetadataPatch:
+    def merge(self, later: "ThreadMetadataPatch") -> "ThreadMetadataPatch":
         """Return this patch followed by `later`: what is present there replaces what is here."""
         merged = dict(self.changes())
         for name, value in later.changes():
@@ -442,9 +440,7 @@ class ThreadMetadataPatch(Document):
     @model_serializer(mode="wrap")
     def _as_contract(self, handler: Any) -> dict[str, Any]:
         full: dict[str, Any] = handler(self)
-        return {
-            name: value for name, value in full.items() if name in self.model_fields_set or name not in _CLEARABLE
-        }
+        return {name: value for name, value in full.items() if name in self.model_fields_set or name not in _CLEARABLE}
 
 
 class UpdateThreadMetadataParams(Document):

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
+from eventstore.admission import Lifecycle
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.documents import StoredItem
 from eventstore.errors import InvalidRequest, UnreadableEvent
 from eventstore.events import Event, Item, items_of
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed, ThreadView, ThreadViews
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, step
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, step
 
 _RECORDS_AT_A_TIME = 256
 """Indexed records fetched together: bounds the memory of a streaming read."""
@@ -42,8 +44,21 @@ class AsOf:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError as exc:
-            raise InvalidRequest(f"{text!r} is neither a version nor a time; give e.g. 12 or 2026-05-01T12:00:00Z") from exc
+            raise InvalidRequest(
+                f"{text!r} is neither a version nor a time; give e.g. 12 or 2026-05-01T12:00:00Z"
+            ) from exc
         return cls(micros=round(moment.astimezone().timestamp() * 1_000_000))
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the items start <= ordinal < stop of a thread lie."""
+
+    records: Sequence[IndexEntry]
+    start: int
+    stop: int
+    from_views: bool
+    """False: the views could not help, and the thread was replayed from its start."""
 
 
 class History:
@@ -62,27 +77,56 @@ class History:
             UnreadableEvent: A record of the thread cannot be understood.
             LogTruncated: A record of the thread is not in the log any more.
         """
+        async for batch in self.at(thread_id, await self.places(thread_id, view, start=start, stop=stop)):
+            yield batch
+
+    async def places(self, thread_id: ThreadId, view: ThreadView, *, start: int = 0, stop: int | None = None) -> Places:
+        """Find the items start <= ordinal < stop as of the log's end sampled now.
+
+        Raises:
+            InvalidRequest: The thread was deleted meanwhile.
+            UnreadableEvent: A record of the thread cannot be understood.
+        """
         readable(thread_id, view.state)
         state, tail = await self.tail(thread_id, view)
+        known = min(view.state.head.items, state.head.items if stop is None else stop)
+        # The index may have grown since the view was read, by what is in the tail: only what the view knew is taken.
+        indexed = await self._views.index(thread_id, start=start, stop=known) if start < known else ()
+        complete = _covers(indexed, start, known)
+        if not complete:
+            # A delete took the index away, or the views were lost; only the log can tell.
+            state, tail = await self.tail(thread_id, ThreadView(UNKNOWN_THREAD, 0))
+            if state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+                raise InvalidRequest(f"no rollout found for thread id {thread_id}")
+            indexed = ()
         stop = state.head.items if stop is None else min(stop, state.head.items)
-        indexed = [*await self._views.index(thread_id, start=start, stop=stop), *tail]
-        wanted = [entry for entry in indexed if entry.ordinal < stop and entry.ordinal + entry.items > start]
-        for first in range(0, len(wanted), _RECORDS_AT_A_TIME):
-            places = wanted[first : first + _RECORDS_AT_A_TIME]
-            entries = await self._feed.fetch(thread_id, [place.offset for place in places])
-            yield _between(stored(entries, places), start, stop)
+        wanted = [entry for entry in (*indexed, *tail) if entry.ordinal < stop and entry.ordinal + entry.items > start]
+        return Places(wanted, start, stop, from_views=complete)
+
+    async def at(self, thread_id: ThreadId, places: Places) -> AsyncIterator[list[StoredItem]]:
+        """Yield the items in batches, in order.
+
+        Raises:
+            LogTruncated: A record of the thread is not in the log any more.
+        """
+        for first in range(0, len(places.records), _RECORDS_AT_A_TIME):
+            records = places.records[first : first + _RECORDS_AT_A_TIME]
+            entries = await self._feed.fetch(thread_id, [record.offset for record in records])
+            yield _between(stored(entries, records), places.start, places.stop)
 
     async def tail(self, thread_id: ThreadId, view: ThreadView) -> tuple[ThreadState, list[IndexEntry]]:
-        """Return the thread's state at the log's end, and the records whose items the views do not know of yet."""
+        """Return the thread's state at the log's end, and the records whose items the views do not know of yet.
+
+        Raises:
+            UnreadableEvent: A record of the thread cannot be understood.
+        """
         state = view.state
         indexed: list[IndexEntry] = []
         end = await self._feed.end(self._feed.partition_of(thread_id))
         if view.checkpoint < end:
-            async for entries in self._feed.replay(thread_id, start=view.checkpoint, stop=end):
-                for entry in entries:
-                    done = step(state, _understood(thread_id, entry), offset=entry.position.offset)
-                    state = done.state
-                    indexed.extend(done.indexed)
+            async for judged in replayed(self._feed, thread_id, view.state, start=view.checkpoint, stop=end):
+                state = judged.done.state
+                indexed.extend(judged.done.indexed)
         return state, indexed
 
     async def as_of(self, thread_id: ThreadId, point: AsOf) -> tuple[ThreadState, list[StoredItem]]:
@@ -98,18 +142,55 @@ class History:
         indexed: list[IndexEntry] = []
         kept: dict[int, Entry] = {}
         end = await self._feed.end(self._feed.partition_of(thread_id))
-        async for entries in self._feed.replay(thread_id, start=0, stop=end):
-            for entry in entries:
-                event = _understood(thread_id, entry)
-                latest = max(latest, event.occurred_at)
-                done = step(state, event, offset=entry.position.offset)
-                beyond_version = point.version is not None and done.state.head.version > point.version
-                if beyond_version or (point.micros is not None and latest > point.micros):
-                    return state, stored([kept[place.offset] for place in indexed], indexed)
-                state = done.state
-                indexed.extend(done.indexed)
-                kept[entry.position.offset] = entry
+        async for entry, event, done in replayed(self._feed, thread_id, UNKNOWN_THREAD, start=0, stop=end):
+            latest = max(latest, event.occurred_at)
+            beyond_version = point.version is not None and done.state.head.version > point.version
+            if beyond_version or (point.micros is not None and latest > point.micros):
+                break
+            state = done.state
+            indexed.extend(done.indexed)
+            kept[entry.position.offset] = entry
         return state, stored([kept[place.offset] for place in indexed], indexed)
+
+
+class Judged(NamedTuple):
+    """One of a thread's entries, judged and folded."""
+
+    entry: Entry
+    event: Event
+    done: Step
+
+
+async def replayed(
+    feed: EventFeed, thread_id: ThreadId, state: ThreadState, *, start: int, stop: int
+) -> AsyncIterator[Judged]:
+    """Judge the thread's entries with start <= offset < stop, in order, upon its state at `start`.
+
+    Raises:
+        UnreadableEvent: A record of the thread cannot be understood.
+    """
+    async for entries in feed.replay(thread_id, start=start, stop=stop):
+        for entry in entries:
+            event = understood(thread_id, entry)
+            if event is not None:
+                done = step(state, event, offset=entry.position.offset)
+                state = done.state
+                yield Judged(entry, event, done)
+
+
+def understood(thread_id: ThreadId, entry: Entry) -> Event | None:
+    """Return the entry's event; None, as for the projector, if it is not ours or not this thread's.
+
+    Raises:
+        UnreadableEvent: It is ours and cannot be understood.
+    """
+    match entry.event:
+        case UnreadableRecord(why=why):
+            raise UnreadableEvent(f"thread {thread_id} cannot be read past {entry.position}: {why}")
+        case ForeignRecord():
+            return None
+        case event:
+            return event if event.thread_id == thread_id else None
 
 
 def readable(thread_id: ThreadId, state: ThreadState) -> None:
@@ -140,12 +221,18 @@ def _items(entry: Entry) -> Sequence[Item]:
     return items_of(entry.event)
 
 
-def _understood(thread_id: ThreadId, entry: Entry) -> Event:
-    match entry.event:
-        case UnreadableRecord(why=why) | ForeignRecord(why=why):
-            raise UnreadableEvent(f"thread {thread_id} cannot be read past {entry.position}: {why}")
-        case event:
-            return event
+def _covers(indexed: Sequence[IndexEntry], start: int, stop: int) -> bool:
+    """Say whether the records bear all the items start <= ordinal < stop."""
+    if start >= stop:
+        return True
+    reached = indexed[0].ordinal if indexed else stop
+    if reached > start:
+        return False
+    for record in indexed:
+        if record.ordinal != reached:
+            return False
+        reached += record.items
+    return reached >= stop
 
 
 def _between(items: list[StoredItem], start: int, stop: int) -> list[StoredItem]:

@@ -2,8 +2,8 @@
 
     create -> deferred -> stored <- resume        shutdown, discard: not live any more
 
-A deferred thread is a few values in memory. It becomes stored by persist, or by flush or shutdown with items queued; then
-everything goes through its `Writer`.
+A deferred thread is a few values in memory. It becomes stored by persist, or by flush or shutdown with items queued;
+then everything goes through its `Writer`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eventstore.admission import Admitted, Lifecycle
-from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.codex.policy import persisted
 from eventstore.codex.rollout import new_session_meta
 from eventstore.documents import (
@@ -29,10 +28,10 @@ from eventstore.documents import (
 )
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ThreadNotFound, WriterFenced
 from eventstore.events import Item, ItemsAppended
-from eventstore.history import readable
+from eventstore.history import readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
-from eventstore.state import UNKNOWN_THREAD, step
+from eventstore.state import UNKNOWN_THREAD
 from eventstore.writer import LostRace, Writer, split
 
 
@@ -79,9 +78,7 @@ class LiveThread:
 class LiveThreads:
     """The registry of live threads, and the verbs that need one."""
 
-    def __init__(
-        self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float
-    ) -> None:
+    def __init__(self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float) -> None:
         self._log = log
         self._feed = feed
         self._views = views
@@ -255,18 +252,12 @@ class LiveThreads:
         return append_id in live.append_ids
 
     async def _past_append_ids(self, thread_id: ThreadId) -> set[str]:
-        state = UNKNOWN_THREAD
-        found: set[str] = set()
         end = await self._feed.end(self._feed.partition_of(thread_id))
-        async for entries in self._feed.replay(thread_id, start=0, stop=end):
-            for entry in entries:
-                if isinstance(entry.event, UnreadableRecord | ForeignRecord):
-                    continue
-                done = step(state, entry.event, offset=entry.position.offset)
-                state = done.state
-                if isinstance(done.verdict, Admitted) and isinstance(entry.event, ItemsAppended):
-                    found.add(entry.event.event_id)
-        return found
+        return {
+            event.event_id
+            async for _, event, done in replayed(self._feed, thread_id, UNKNOWN_THREAD, start=0, stop=end)
+            if isinstance(event, ItemsAppended) and isinstance(done.verdict, Admitted)
+        }
 
 
 def _may_resume(view: ThreadView, include_archived: bool) -> bool:

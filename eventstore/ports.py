@@ -144,6 +144,16 @@ class ThreadViews(Protocol):
         """
         ...
 
+    async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
+        """Return up to `limit` ids of all threads but deleted ones, in their order, from behind `after` on.
+
+        Frozen threads and those that no listing shows are among them.
+
+        Raises:
+            ViewsUnavailable: The views cannot be read.
+        """
+        ...
+
     async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
         """Return up to `limit` thread ids (of any lifecycle but deleted) that begin with `prefix`.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NoReturn
 
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import stored_thread
@@ -29,7 +28,6 @@ from eventstore.documents import (
     StoredItem,
     StoredThread,
     StoredThreadHistory,
-    ThreadHistoryMode,
     ThreadPage,
     UpdateThreadMetadataParams,
 )
@@ -49,7 +47,14 @@ class EventSourcedThreadStore:
     """
 
     def __init__(
-        self, log: EventLog, feed: EventFeed, views: ThreadViews, *, name: str, actor: str | None = None, within: float = 30.0
+        self,
+        log: EventLog,
+        feed: EventFeed,
+        views: ThreadViews,
+        *,
+        name: str,
+        actor: str | None = None,
+        within: float = 30.0,
     ) -> None:
         """Stand on an engine's three ports; `within` is each call's deadline in seconds."""
         self.feed = feed
@@ -98,9 +103,12 @@ class EventSourcedThreadStore:
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
         view = await self._history_view(params)
         items: list[StoredItem] = []
-        async for batch in self.history.items(params.thread_id, view):
+        places = await self.history.places(params.thread_id, view)
+        async for batch in self.history.at(params.thread_id, places):
             items.extend(batch)
-        return StoredThreadHistory.model_construct(thread_id=params.thread_id, items=tuple(items), from_views=True)
+        return StoredThreadHistory.model_construct(
+            thread_id=params.thread_id, items=tuple(items), from_views=places.from_views
+        )
 
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
         view = await self._history_view(params)
@@ -129,7 +137,9 @@ class EventSourcedThreadStore:
         if params.patch.is_empty():
             view = await self._found(params.thread_id, params.include_archived, _no_thread)
             return stored_thread(params.thread_id, view.state.summary, view.state.head)
-        state = await self._commands.patch(params, lambda view: _checked(view, params.include_archived, params.thread_id, _no_thread))
+        state = await self._commands.patch(
+            params, lambda view: _checked(view, params.include_archived, params.thread_id, _no_thread)
+        )
         return stored_thread(params.thread_id, state.summary, state.head)
 
     async def archive_thread(self, params: ArchiveThreadParams) -> None:
@@ -186,7 +196,9 @@ class EventSourcedThreadStore:
 
 
 def _checked(view: ThreadView | None, include_archived: bool, thread_id: ThreadId, missing: _Missing) -> ThreadView:
-    if view is None or (view.state.frozen is None and view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED)):
+    if view is None or (
+        view.state.frozen is None and view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED)
+    ):
         raise missing(thread_id)
     if view.state.head.lifecycle is Lifecycle.ARCHIVED and not include_archived:
         raise missing(thread_id)

@@ -96,7 +96,13 @@ class Writer:
     """One writer of one thread, from its first event to its last."""
 
     def __init__(
-        self, log: EventLog, views: ThreadViews, thread_id: ThreadId, *, actor: str | None, writer_id: WriterId | None = None
+        self,
+        log: EventLog,
+        views: ThreadViews,
+        thread_id: ThreadId,
+        *,
+        actor: str | None,
+        writer_id: WriterId | None = None,
     ) -> None:
         """Make a writer that has said nothing yet; `actor` is named in its events."""
         self.thread_id = thread_id
@@ -123,9 +129,7 @@ class Writer:
 
     def create(self, session_meta: Item, forked_from_id: ThreadId | None, occurred_at: int) -> None:
         """Queue the thread's creation."""
-        event = ThreadCreated(
-            **self._envelope(occurred_at), session_meta=session_meta, forked_from_id=forked_from_id
-        )
+        event = ThreadCreated(**self._envelope(occurred_at), session_meta=session_meta, forked_from_id=forked_from_id)
         self._queue(event, size_of(session_meta))
 
     def open(self, head: Head, occurred_at: int) -> None:
@@ -267,7 +271,9 @@ class Writer:
         first = self._outbox.waiting[0].event
         if isinstance(first, ThreadCreated):
             self._end(
-                ThreadExists(f"thread {self.thread_id} exists already; discard it here, then resume it, or take a fresh id")
+                ThreadExists(
+                    f"thread {self.thread_id} exists already; discard it here, then resume it, or take a fresh id"
+                )
             )
         if isinstance(first, WriterOpened):
             self._end(LostRace(f"another writer took thread {self.thread_id} over at the same time; resume it again"))
@@ -278,7 +284,9 @@ class Writer:
                 )
             )
         if not current:
-            self._end(WriterFenced(f"another writer took thread {self.thread_id} over; discard it here, then resume it"))
+            self._end(
+                WriterFenced(f"another writer took thread {self.thread_id} over; discard it here, then resume it")
+            )
         for waiting in self._outbox.waiting:
             waiting.position = None
         self._outbox.put_back(self._outbox.waiting)
@@ -300,7 +308,11 @@ class Writer:
 
 
 def standing(head: Head, writer_id: WriterId) -> tuple[int | None, bool]:
-    """Return the writer's last seq that counts for good, and whether it is the writer still; None if forgotten."""
+    """Return the writer's last admitted seq, and whether it is the writer still; None if the head forgot it.
+
+    An append counts for good when its last event is admitted, and that is all that callers ask for: of an open run, the
+    parts before are admitted and may still be dropped.
+    """
     if head.writer is not None and head.writer.writer_id == writer_id:
         return head.writer.last_seq, not head.writer.closed
     for past in head.past:
@@ -345,4 +357,3 @@ def split(items: Sequence[Item]) -> list[tuple[list[Item], int]]:
     if len(parts) > RUN_PARTS:
         raise AppendTooLarge(f"an append of {len(parts)} records is more than {RUN_PARTS}; append it in several calls")
     return parts
-

@@ -15,7 +15,7 @@ from eventstore.errors import EventStoreError, LogUnavailable, ViewsBehind, View
 from eventstore.ids import ThreadId
 from eventstore.ports import RowPage, ThreadView
 from eventstore.sqlite.file import SqliteFile
-from eventstore.sqlite.log import PARTITION, log_end, thread_of
+from eventstore.sqlite.log import key_of, log_end, thread_of
 from eventstore.state import UNKNOWN_THREAD, IndexEntry
 from projections.listing import page_in, parse_cursor
 from projections.projector import Projector
@@ -80,6 +80,16 @@ class EmbeddedViews:
 
         return await self._current(read)
 
+    async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
+        def read(connection: sqlite3.Connection) -> list[ThreadId]:
+            rows = connection.execute(
+                "SELECT id FROM thread WHERE id > ? AND json_extract(head, '$[0]') <> 'deleted' ORDER BY id LIMIT ?",
+                (b"" if after is None else key_of(after), limit),
+            )
+            return [thread for (key,) in rows if (thread := thread_of(key)) is not None]
+
+        return await self._current(read)
+
     def note_append(self, entries: int) -> None:
         """Take notice of own entries that wait to be folded."""
         self._waiting += entries
@@ -135,4 +145,3 @@ class EmbeddedViews:
         except EventStoreError:
             # Whoever needs the views folds again and is told; folding unasked has nobody to tell.
             return
-

@@ -99,4 +99,3 @@ class Projector:
             self._kept.move_to_end(thread_id)
         while len(self._kept) > _KEPT_STATES:
             self._kept.popitem(last=False)
-

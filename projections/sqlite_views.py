@@ -15,7 +15,9 @@ from uuid import UUID
 import orjson
 
 from eventstore.admission import Lifecycle
+from eventstore.codec import schemas_known
 from eventstore.codex.metadata import EMPTY, NO_FACTS, Facts, Summary
+from eventstore.errors import ViewsUnavailable
 from eventstore.ids import ThreadId
 from eventstore.sqlite.file import SqliteFile
 from eventstore.state import IndexEntry, ThreadState, head_from_json, head_to_json
@@ -23,7 +25,7 @@ from projections.fold import FOLD
 from projections.ports import Mark, Snapshot, ThreadChange
 
 _TABLES = """
-CREATE TABLE projection (fold INTEGER NOT NULL, generation INTEGER NOT NULL, checkpoint INTEGER NOT NULL);
+CREATE TABLE projection (fold TEXT NOT NULL, generation INTEGER NOT NULL, checkpoint INTEGER NOT NULL);
 CREATE TABLE thread (
     no INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
@@ -87,8 +89,8 @@ class SqliteViews:
     ) -> bool:
         def write(connection: sqlite3.Connection) -> bool:
             moved = connection.execute(
-                "UPDATE projection SET checkpoint = ? WHERE generation = ? AND checkpoint = ?",
-                (checkpoint, expected.generation, expected.checkpoint),
+                "UPDATE projection SET checkpoint = ? WHERE generation = ? AND checkpoint = ? AND fold = ?",
+                (checkpoint, expected.generation, expected.checkpoint, fold_in_force()),
             )
             if moved.rowcount == 0:
                 return False
@@ -111,8 +113,23 @@ class SqliteViews:
         return [IndexEntry(*row) for row in rows]
 
 
+def fold_in_force() -> str:
+    """Name the fold of this version; one that knows another schema understands other records, so that is named too."""
+    return f"{FOLD}/{schemas_known()}"
+
+
 def mark_in(connection: sqlite3.Connection) -> Mark:
-    return Mark(*connection.execute("SELECT generation, checkpoint FROM projection").fetchone())
+    """Return how far the views have come.
+
+    Raises:
+        ViewsUnavailable: Another version of this program keeps the views now.
+    """
+    fold, generation, checkpoint = connection.execute("SELECT fold, generation, checkpoint FROM projection").fetchone()
+    if fold != fold_in_force():
+        raise ViewsUnavailable(
+            "another version of eventstore has taken the views over; restart with the newest version"
+        )
+    return Mark(generation, checkpoint)
 
 
 def states_in(connection: sqlite3.Connection, threads: Collection[ThreadId]) -> dict[ThreadId, ThreadState]:
@@ -170,7 +187,7 @@ def comparable_source(source_json: str | None) -> str:
 def _is_current(connection: sqlite3.Connection) -> bool:
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'projection'").fetchone() is None:
         return False
-    return bool(connection.execute("SELECT fold FROM projection").fetchone() == (FOLD,))
+    return bool(connection.execute("SELECT fold FROM projection").fetchone() == (fold_in_force(),))
 
 
 def _remake(connection: sqlite3.Connection) -> None:
@@ -185,7 +202,7 @@ def _remake(connection: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";"):
         if statement.strip():
             connection.execute(statement)
-    connection.execute("INSERT INTO projection VALUES (?, ?, 1)", (FOLD, generation))
+    connection.execute("INSERT INTO projection VALUES (?, ?, 1)", (fold_in_force(), generation))
 
 
 def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: ThreadChange) -> None:
@@ -195,14 +212,16 @@ def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: T
     hot = (shelf_of(after), summary.created_at, summary.updated_at, after.frozen)
     if _unchanged(change):
         connection.execute(
-            "UPDATE thread SET shelf = ?, created_at = ?, updated_at = ?, frozen = ?, head = ?, run_facts = ? WHERE id = ?",
+            "UPDATE thread SET shelf = ?, created_at = ?, updated_at = ?, frozen = ?, head = ?, run_facts = ?"
+            " WHERE id = ?",
             (*hot, orjson.dumps(head_to_json(after.head)), facts, key),
         )
     else:
         filters = (comparable_source(summary.source), summary.model_provider, comparable_path(summary.cwd))
         row = (key, *hot, *filters, after.start, orjson.dumps(head_to_json(after.head)), facts)
         (no,) = connection.execute(
-            "INSERT INTO thread (id, shelf, created_at, updated_at, frozen, source, provider, cwd, start, head, run_facts)"
+            "INSERT INTO thread"
+            " (id, shelf, created_at, updated_at, frozen, source, provider, cwd, start, head, run_facts)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET shelf = excluded.shelf,"
             " created_at = excluded.created_at, updated_at = excluded.updated_at, frozen = excluded.frozen,"
             " source = excluded.source, provider = excluded.provider, cwd = excluded.cwd, start = excluded.start,"

@@ -152,14 +152,10 @@ def _read_source(notes: _Notes, meta: Payload) -> None:
 
 
 def _read_git(notes: _Notes, git: object) -> None:
-    """Take the parts that are there; a null part is cleared, and `{}` clears all three."""
-    if not isinstance(git, dict):
-        return
-    for part, name in _GIT_PARTS.items():
-        if not git or (part in git and git[part] is None):
-            notes.last[name] = None
-        else:
-            notes.put(name, as_text(git.get(part)))
+    """Take all three parts: Codex writes the whole result of an update and leaves out what was cleared (§2.11)."""
+    if isinstance(git, dict):
+        for part, name in _GIT_PARTS.items():
+            notes.last[name] = as_filled_text(git.get(part))
 
 
 def _read_turn_context(notes: _Notes, text: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, TopicMisconfigured
 
+
 class Locked(LogUnavailable):
     """Another process holds the file's write lock."""
 

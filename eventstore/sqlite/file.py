@@ -1,7 +1,7 @@
 """One SQLite file and the two connections that work on it: one writes, one reads.
 
-WAL mode. Log commits are as durable as `synchronous` says (FULL: one fsync a commit); view commits need none, for
-views are disposable. The invariant: every write goes through the writing room, so that a process never waits for itself.
+WAL mode. Log commits are as durable as `synchronous` says (FULL: one fsync a commit); view commits need none, for views
+are disposable. The invariant: every write goes through the writing room, so that a process never waits for itself.
 """
 
 from __future__ import annotations

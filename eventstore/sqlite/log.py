@@ -152,7 +152,8 @@ class SqliteFeed:
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
         while entries := await self._entries(
-            "SELECT offset, thread, record FROM log WHERE thread = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
+            "SELECT offset, thread, record FROM log WHERE thread = ? AND offset >= ? AND offset < ?"
+            " ORDER BY offset LIMIT ?",
             key_of(thread_id),
             start,
             stop,
@@ -196,4 +197,3 @@ def thread_of(key: bytes) -> ThreadId | None:
 def decoded(row: tuple[int, bytes, bytes]) -> Entry:
     offset, key, record = row
     return Entry(Position(PARTITION, offset), thread_of(key), codec().decode(record))
-

@@ -64,7 +64,7 @@ class Job(Generic[T]):
 
 
 RunTogether = Callable[[sqlite3.Connection, Sequence[Job[Any]]], None]
-"""Runs jobs in order, in as few transactions as it likes; one that meets a lock ends with `Locked`, as do all after it."""
+"""Runs jobs in order, in few transactions; one that meets a lock ends with `Locked`, and so do all after it."""
 
 
 def run_one_by_one(connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
@@ -81,7 +81,12 @@ class Room:
     """Runs the jobs of one connection; `close` ends it after the jobs already handed over."""
 
     def __init__(
-        self, name: str, connection: sqlite3.Connection, *, run_together: RunTogether = run_one_by_one, patience: float = 0.0
+        self,
+        name: str,
+        connection: sqlite3.Connection,
+        *,
+        run_together: RunTogether = run_one_by_one,
+        patience: float = 0.0,
     ) -> None:
         """Take a connection, not bound to a thread; `patience` is how many seconds the thread waits for locks."""
         self._name = name

@@ -22,9 +22,13 @@ def main() -> None:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(dir=asked.dir, prefix="bench-") as folder:
         for name, run in {
-            "appends": lambda at: asyncio.run(appends.measure(at, rounds=rounds, appends=400 if asked.quick else 1_600)),
+            "appends": lambda at: asyncio.run(
+                appends.measure(at, rounds=rounds, appends=400 if asked.quick else 1_600)
+            ),
             "histories": lambda at: asyncio.run(histories.measure(at, rounds=rounds)),
-            "listings": lambda at: asyncio.run(listings.measure(at, rounds=rounds, threads=10_000 if asked.quick else 100_000)),
+            "listings": lambda at: asyncio.run(
+                listings.measure(at, rounds=rounds, threads=10_000 if asked.quick else 100_000)
+            ),
             "imports": imports.measure,
             "startup": lambda at: startup.measure(at, rounds=rounds),
         }.items():

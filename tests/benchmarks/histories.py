@@ -43,7 +43,10 @@ async def _against_raw(folder: Path, rounds: int, *, each: int) -> Figure:
 
 async def _against_jsonl(folder: Path, rounds: int) -> Figure:
     file = folder / "history.jsonl"
-    lines = (json.dumps({"timestamp": "2026-01-01T00:00:00.000Z", "type": "response_item", "payload": payload(n)}) for n in range(LENGTH))
+    lines = (
+        json.dumps({"timestamp": "2026-01-01T00:00:00.000Z", "type": "response_item", "payload": payload(n)})
+        for n in range(LENGTH)
+    )
     file.write_text("\n".join(lines))
     ratios = []
     async with fresh_store(folder / "history-10.db") as embedded:
@@ -61,7 +64,9 @@ async def _latest(folder: Path, rounds: int) -> list[Figure]:
         async with fresh_store(path) as embedded:
             thread = await stored_thread(embedded, *_batches(length, 1))
             query = ReadItemsParams(thread_id=thread, page_size=50, sort_direction=SortDirection.DESC)
-            times[length] = median([await timed(lambda e=embedded, q=query: e.store.read_items(q)) for _ in range(rounds * 20)])
+            times[length] = median(
+                [await timed(lambda e=embedded, q=query: e.store.read_items(q)) for _ in range(rounds * 20)]
+            )
     return [
         Figure(f"latest 50 of {LENGTH:,}", times[LENGTH] * 1000, "ms", "< 1"),
         Figure("latest 50, long against short", times[LENGTH] / times[1_000], "times that of 1,000", "about 1"),

@@ -50,17 +50,36 @@ def _write_home(home: Path) -> int:
 
 
 def _lines(thread: str) -> list[str]:
-    meta = {"id": thread, "timestamp": _STAMP, "cwd": "/home/dev/p", "originator": "bench", "cli_version": "0.129.0",
-            "source": "cli", "model_provider": "openai", "base_instructions": None}  # fmt: skip
-    lines = [_line("session_meta", meta)]
-    for turn in range(_TURNS):
-        lines.append(_line("event_msg", {"type": "user_message", "message": f"turn {turn}", "images": [], "local_images": []}))
-        lines.append(_line("turn_context", {"turn_id": f"t{turn}", "cwd": "/home/dev/p", "approval_policy": "never",
-                                            "sandbox_policy": {"type": "read-only"}, "model": "m", "summary": "auto"}))  # fmt: skip
-        lines.extend(_line("response_item", payload(n)) for n in range(12))
-        total = {"input_tokens": turn, "cached_input_tokens": 0, "output_tokens": 1, "reasoning_output_tokens": 0, "total_tokens": turn}
-        lines.append(_line("event_msg", {"type": "token_count", "info": {"total_token_usage": total, "last_token_usage": total}}))
-    return lines
+    meta = {
+        "id": thread,
+        "timestamp": _STAMP,
+        "cwd": "/home/dev/p",
+        "originator": "bench",
+        "cli_version": "0.129.0",
+        "source": "cli",
+        "model_provider": "openai",
+        "base_instructions": None,
+    }
+    return [_line("session_meta", meta), *(line for turn in range(_TURNS) for line in _turn(turn))]
+
+
+def _turn(number: int) -> list[str]:
+    said = {"type": "user_message", "message": f"turn {number}", "images": [], "local_images": []}
+    context = {
+        "turn_id": f"t{number}",
+        "cwd": "/home/dev/p",
+        "approval_policy": "never",
+        "sandbox_policy": {"type": "read-only"},
+        "model": "m",
+        "summary": "auto",
+    }
+    total = {"input_tokens": number, "cached_input_tokens": 0, "output_tokens": 1, "total_tokens": number}
+    return [
+        _line("event_msg", said),
+        _line("turn_context", context),
+        *(_line("response_item", payload(n)) for n in range(12)),
+        _line("event_msg", {"type": "token_count", "info": {"total_token_usage": total, "last_token_usage": total}}),
+    ]
 
 
 def _line(type_: str, body: object) -> str:

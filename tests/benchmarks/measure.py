@@ -53,9 +53,14 @@ class RawTable:
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")
         self.connection.execute(
-            "CREATE TABLE item (thread TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (thread, seq))"
+            "CREATE TABLE item (thread TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL,"
+            " PRIMARY KEY (thread, seq))"
         )
         self.seq = 0
+
+    def append_all(self, thread: str, batches: list[list[bytes]]) -> None:
+        for bodies in batches:
+            self.append(thread, bodies)
 
     def append(self, thread: str, bodies: list[bytes]) -> None:
         self.connection.execute("BEGIN IMMEDIATE")

@@ -19,8 +19,11 @@ def measure(folder: Path, *, rounds: int) -> list[Figure]:
     for _ in range(rounds):
         times["bare"].append(timed_raw(lambda: subprocess.run(bare, check=True)))
         for name, words in (("--version", ["--version"]), ("list", ["--log", store, "list"])):
-            times[name].append(timed_raw(lambda w=words: subprocess.run([*command, *w], check=True, capture_output=True)))
+            times[name].append(
+                timed_raw(lambda w=words: subprocess.run([*command, *w], check=True, capture_output=True))
+            )
     beside = f"a bare interpreter takes {median(times['bare']) * 1000:.0f} ms"
     return [
-        Figure(f"eventstore {name}", median(times[name]) * 1000, "ms", "< 250", beside) for name in ("--version", "list")
+        Figure(f"eventstore {name}", median(times[name]) * 1000, "ms", "< 250", beside)
+        for name in ("--version", "list")
     ]

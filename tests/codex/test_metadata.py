@@ -256,12 +256,12 @@ RULES: dict[str, tuple[list[Item], dict[str, object]]] = {
         [meta(), meta(memory_mode="disabled"), meta(), meta(memory_mode="enabled"), meta(memory_mode="maybe")],
         {"memory_mode": "enabled"},
     ),
-    "parts of git stay": (
-        [meta(git=GIT), meta(git={"branch": "dev"}), meta()],
-        {"git_sha": "c", "git_branch": "dev", "git_origin": "u"},
+    "git is the whole of what it is now": (
+        [meta(git=GIT), meta(git={"commit_hash": "d", "branch": "dev"}), meta()],
+        {"git_sha": "d", "git_branch": "dev", "git_origin": None},
     ),
     "a part of git is cleared": (
-        [meta(git=GIT), meta(git={"branch": None})],
+        [meta(git=GIT), meta(git={**GIT, "branch": None})],
         {"git_sha": "c", "git_branch": None, "git_origin": "u"},
     ),
     "all of git is cleared": (

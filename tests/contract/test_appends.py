@@ -22,7 +22,6 @@ from tests.support.threads import (
     resume,
     said,
     say,
-    user_message,
     warning,
 )
 

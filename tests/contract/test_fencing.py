@@ -21,6 +21,7 @@ from tests.support.threads import (
     resumed_elsewhere,
     said,
     say,
+    say_and_flush,
     user_message,
 )
 
@@ -32,8 +33,7 @@ async def test_a_fenced_writer_is_told_and_adds_nothing(store: ThreadStore, else
     await resumed_elsewhere(elsewhere, thread_id)
 
     with pytest.raises(WriterFenced):
-        await say(store, thread_id, "too late")
-        await store.flush_thread(thread_id)
+        await say_and_flush(store, thread_id, "too late")
 
     await say(elsewhere, thread_id, "in time")
     await elsewhere.flush_thread(thread_id)
@@ -98,7 +98,7 @@ async def test_a_packet_that_lands_after_the_takeover_is_void(engine: Engine, el
     assert ["hello"] == await said(elsewhere, thread_id)
 
 
-async def test_of_stores_that_resume_at_a_time_exactly_one_is_the_writer(engine: Engine, elsewhere: ThreadStore) -> None:
+async def test_of_stores_that_resume_at_a_time_one_is_the_writer(engine: Engine, elsewhere: ThreadStore) -> None:
     contenders = [await engine.open() for _ in range(4)]
     thread_id = await a_cold_thread(elsewhere)
 

@@ -93,19 +93,23 @@ async def test_pages_do_not_see_the_seams_of_a_large_append(store: ThreadStore) 
 async def test_a_large_append_after_a_takeover_is_not_there_at_all(store: ThreadStore, elsewhere: ThreadStore) -> None:
     thread_id = await a_live_thread(store)
     await resumed_elsewhere(elsewhere, thread_id)
+    await append(store, thread_id, *map(large, "abc"))
     with pytest.raises(WriterFenced):
-        await append(store, thread_id, *map(large, "abc"))
         await store.flush_thread(thread_id)
 
     assert ["hello"] == await said(elsewhere, thread_id)
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "deferred"])
-async def test_an_item_that_no_record_can_hold_is_refused_and_nothing_is_queued(store: ThreadStore, stored: bool) -> None:
+async def test_an_item_that_no_record_can_hold_is_refused_and_nothing_is_queued(
+    store: ThreadStore, stored: bool
+) -> None:
     thread_id = await (a_live_thread if stored else created)(store)
     huge = RolloutItem.from_text("event_msg", '{"type":"user_message","message":"' + "x" * writing.LARGEST_ITEM + '"}')
-    with pytest.raises(AppendTooLarge, match="16,.*shorten it"):
-        await append(store, thread_id, user_message("beside it"), huge, append_id="0197c1d0-0000-7000-8000-000000000001")
+    with pytest.raises(AppendTooLarge, match="the most is 16,711,680; shorten it"):
+        await append(
+            store, thread_id, user_message("beside it"), huge, append_id="0197c1d0-0000-7000-8000-000000000001"
+        )
 
     await say(store, thread_id, "fits", append_id="0197c1d0-0000-7000-8000-000000000001")
     await store.flush_thread(thread_id)

@@ -11,7 +11,6 @@ from typing import TypeAlias
 import pytest
 
 from eventstore import (
-    ArchiveThreadParams,
     CreateThreadParams,
     LoadThreadHistoryParams,
     ReadItemsParams,
@@ -161,7 +160,7 @@ VERBS: dict[str, Verb] = {
     "resume": lambda store, thread_id: resume(store, thread_id, include_archived=False),
     "resume archived": lambda store, thread_id: resume(store, thread_id, include_archived=True),
     "append": say_something,
-    "append nothing": lambda store, thread_id: append(store, thread_id),
+    "append nothing": append,
     "persist": persist,
     "flush": flush,
     "append and flush": then(say_something, flush),
@@ -215,7 +214,11 @@ async def outcome(store: ThreadStore, thread_id: ThreadId, verb: Verb) -> str:
     try:
         await verb(store, thread_id)
     except EventStoreError as error:
-        known = [word for word, (kind, text) in ERRORS.items() if (kind, text.format(id=thread_id)) == (type(error), str(error))]
+        known = [
+            word
+            for word, (kind, text) in ERRORS.items()
+            if (kind, text.format(id=thread_id)) == (type(error), str(error))
+        ]
         return known[0] if known else repr(error)
     return await state_of(store, thread_id)
 

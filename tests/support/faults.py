@@ -30,7 +30,9 @@ class FaultyLog:
         self.fired = 0
         self._faults: list[EventStoreError] = []
         self.held: asyncio.Event | None = None
-        """While set, what was logged is not answered until the event is."""
+        """While there is one, what was logged is not answered before it is set."""
+        self.holding = asyncio.Event()
+        """Set once such an answer is held back."""
 
     def through(self, ports: Ports) -> Ports:
         self._log = ports.log
@@ -56,16 +58,18 @@ class FaultyLog:
             raise fault
         if self.held is not None:
             self.fired += 1
+            self.holding.set()
             await self.held.wait()
         return positions
 
 
 class WatchedFeed:
-    """A feed that counts the entries it gave."""
+    """A feed that counts the entries it gave, and before whose next end something else happens."""
 
     def __init__(self) -> None:
         self._feed: EventFeed
         self.entries = 0
+        self.before_end: Callable[[], Awaitable[object]] | None = None
 
     def through(self, ports: Ports) -> Ports:
         self._feed = ports.feed
@@ -75,6 +79,9 @@ class WatchedFeed:
         return self._feed.partition_of(thread_id)
 
     async def end(self, partition: int) -> int:
+        if self.before_end is not None:
+            happens, self.before_end = self.before_end, None
+            await happens()
         return await self._feed.end(partition)
 
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
@@ -123,6 +130,9 @@ class OvertakenViews:
     async def page(self, query: ListThreadsParams) -> RowPage:
         return await self._views.page(query)
 
+    async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
+        return await self._views.thread_ids(after=after, limit=limit)
+
     async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
         return await self._views.matching(prefix, limit=limit)
 
@@ -161,7 +171,7 @@ class _CancelledAt(Awaitable[T]):
             answer, error = None, None
             try:
                 answer = yield waited_for
-            except BaseException as exc:  # noqa: BLE001 - it is the coroutine's, whatever it is
+            except BaseException as exc:
                 error = exc
 
 

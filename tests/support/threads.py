@@ -79,9 +79,7 @@ async def resume(store: ThreadStore, thread_id: ThreadId, *, include_archived: b
     await store.resume_thread(ResumeThreadParams(thread_id=thread_id, include_archived=include_archived))
 
 
-async def append(
-    store: ThreadStore, thread_id: ThreadId, *items: RolloutItem, append_id: str | None = None
-) -> Receipt:
+async def append(store: ThreadStore, thread_id: ThreadId, *items: RolloutItem, append_id: str | None = None) -> Receipt:
     params = AppendThreadItemsParams.model_validate({"thread_id": thread_id, "items": items, "append_id": append_id})
     return await store.append_items(params)
 
@@ -89,6 +87,11 @@ async def append(
 async def say(store: ThreadStore, thread_id: ThreadId, *texts: str, append_id: str | None = None) -> Receipt:
     """Append what the agent says, one item a text."""
     return await append(store, thread_id, *map(agent_message, texts), append_id=append_id)
+
+
+async def say_and_flush(store: ThreadStore, thread_id: ThreadId, *texts: str) -> None:
+    await say(store, thread_id, *texts)
+    await store.flush_thread(thread_id)
 
 
 async def history(store: ThreadStore, thread_id: ThreadId) -> StoredThreadHistory:

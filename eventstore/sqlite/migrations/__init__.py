@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from eventstore.errors import TopicMisconfigured
@@ -20,8 +19,7 @@ APPLICATION_ID = 0x45565354
 
 def shipped() -> list[str]:
     """Return the SQL of every migration, in order."""
-    found = sorted((f for f in files(__name__).iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
-    return [f.read_text("utf-8") for f in found]
+    return [file.read_text("utf-8") for file in sorted(Path(__file__).parent.glob("*.sql"))]
 
 
 def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[str], *, within: float) -> Path | None:

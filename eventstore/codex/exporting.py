@@ -1,0 +1,267 @@
+"""Threads become rollout files that Codex reads (contract §1.5, §1.6): imported lines as they were, JSON for JSON.
+
+What commands said here follows as Codex's own lines, at their place in the log. Codex has lines for a thread's name,
+memory mode and git info only: other metadata that was set here is not exported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from eventstore.admission import Admitted, Lifecycle
+from eventstore.codex.homes import ACTIVE_FOLDER, ARCHIVED_FOLDER, NAMES_INDEX
+from eventstore.codex.imported import is_import
+from eventstore.codex.moments import moment
+from eventstore.codex.payloads import members, parsed_object
+from eventstore.codex.privatefiles import make_private_folders, private_file
+from eventstore.codex.rollout import (
+    amended_session_meta,
+    format_line,
+    format_name,
+    renamed,
+    rollout_name,
+    session_meta_of,
+)
+from eventstore.codex.summary import Summary
+from eventstore.documents import GitInfo, ThreadHistoryMode, ThreadMemoryMode
+from eventstore.errors import EventStoreError, InvalidRequest, LogTruncated, UnreadableEvent
+from eventstore.events import (
+    Event,
+    Item,
+    ItemsAppended,
+    MetadataPatched,
+    ThreadCreated,
+    WriterClosed,
+    WriterOpened,
+)
+from eventstore.history import readable, replayed
+from eventstore.ids import ThreadId
+from eventstore.ports import EventFeed, ThreadView, ThreadViews
+from eventstore.state import UNKNOWN_THREAD, Step, ThreadState
+
+_IDS_AT_A_TIME = 1_000
+_GIT_FIELDS = frozenset({"git_sha", "git_branch", "git_origin"})
+_ORDINAL = re.compile(r'\{"ordinal":(\d+)[,}]')
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What became of one thread."""
+
+    thread_id: ThreadId
+    path: Path | None = None
+    """The file it was written to; None if it was left out."""
+    lines: int = 0
+    note: str = ""
+    """Why it was left out."""
+    error: EventStoreError | None = None
+
+
+async def export_lines(feed: EventFeed, views: ThreadViews, thread_id: ThreadId) -> AsyncIterator[str]:
+    """Yield the thread as lines of a rollout, without line breaks.
+
+    Raises:
+        InvalidRequest: There is no such thread.
+        UnreadableEvent: The thread is frozen.
+        LogTruncated: A record of the thread is not in the log any more.
+    """
+    view = await _readable_view(views, thread_id)
+    async for line in _lines(feed, view, thread_id):
+        yield line
+
+
+async def export_thread(
+    feed: EventFeed, views: ThreadViews, thread_id: ThreadId, file: Path, *, overwrite: bool = False
+) -> Exported:
+    """Write the thread to a file of mode 0600, which is there whole or not at all.
+
+    Raises:
+        InvalidRequest: There is no such thread, or the file is there already or cannot be written.
+        UnreadableEvent: The thread is frozen.
+        LogTruncated: A record of the thread is not in the log any more.
+    """
+    view = await _readable_view(views, thread_id)
+    lines, _ = await _write(_lines(feed, view, thread_id), file, overwrite=overwrite)
+    return Exported(thread_id, file, lines)
+
+
+async def export_home(feed: EventFeed, views: ThreadViews, directory: Path) -> AsyncIterator[Exported]:
+    """Write all threads but deleted ones as a Codex home, and yield what became of each.
+
+    Threads that no listing shows are among them. A frozen one is left out and said so. The home is complete, names
+    included, when the iteration ends.
+
+    Raises:
+        InvalidRequest: The folder holds something already, or cannot be written.
+    """
+    _begin_home(directory)
+    names: list[tuple[int, str]] = []
+    async for thread_id in _all_ids(views):
+        try:
+            view = await _readable_view(views, thread_id)
+            file = directory / _place(view.state, thread_id)
+            lines, named = await _write(_lines(feed, view, thread_id), file)
+        except _GoneError:
+            continue
+        except (UnreadableEvent, LogTruncated) as exc:
+            yield Exported(thread_id, note=str(exc), error=exc)
+            continue
+        summary = view.state.summary
+        if named or summary.name:
+            # Without a name now, though its lines give one: the entry says that it was cleared.
+            entry = format_name(thread_id, summary.name, updated_at=summary.updated_at)
+            names.append((summary.updated_at, entry))
+        yield Exported(thread_id, file, lines)
+    if names:
+        with private_file(directory / NAMES_INDEX) as out:
+            # Codex looks names up from the end: the thread that changed last is found first.
+            out.writelines(entry + "\n" for _, entry in sorted(names))
+
+
+class _GoneError(InvalidRequest):
+    """There is no such thread, or no more."""
+
+
+class _Rollout:
+    """A thread's events, one by one, as the items of its rollout."""
+
+    def __init__(self, thread_id: ThreadId) -> None:
+        self._thread_id = thread_id
+        self._first: Item | None = None
+        self._numbered = False
+        self._next_ordinal = 0
+        self._run: list[Item] = []
+
+    def after(self, event: Event, done: Step) -> Iterable[Item]:
+        """Return the items that the event adds."""
+        if not isinstance(done.verdict, Admitted):
+            return ()
+        items = self._items(event, done.state.summary)
+        return self._with_ordinals(items) if self._numbered else items
+
+    def _items(self, event: Event, summary: Summary) -> Iterable[Item]:
+        match event:
+            case ThreadCreated(session_meta=first):
+                meta = session_meta_of(first)
+                self._first = first
+                self._numbered = meta is not None and meta.history_mode is ThreadHistoryMode.PAGINATED
+                return (first,)
+            case ItemsAppended(items=items, more=more):
+                self._run.extend(items)
+                if more:
+                    return ()
+                complete, self._run = self._run, []
+                return complete
+            case WriterOpened() | WriterClosed():
+                self._run.clear()
+                return ()
+            case MetadataPatched() if not is_import(event.fields):
+                return self._patched(event, summary)
+            case _:
+                return ()
+
+    def _patched(self, event: MetadataPatched, summary: Summary) -> Iterator[Item]:
+        """Yield what Codex would have written for the patch (contract §2.11)."""
+        assert self._first is not None
+        at = event.occurred_at // 1_000
+        changed = {field.name for field in event.fields}
+        if "memory_mode" in changed or changed & _GIT_FIELDS:
+            mode = None if summary.memory_mode is None else ThreadMemoryMode(summary.memory_mode)
+            git = _git_info(summary, self._first, changed)
+            yield amended_session_meta(self._first, at_millis=at, memory_mode=mode, git=git)
+        # Names of paginated threads are in the names index only; so is a name that was cleared.
+        if "name" in changed and summary.name and not self._numbered:
+            yield renamed(self._thread_id, summary.name, at_millis=at)
+
+    def _with_ordinals(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Number what was written here as Codex numbers its paginated files; imported lines have their ordinals."""
+        for item in items:
+            ordinal = None if item.extras is None else _ordinal_in(item.extras)
+            if ordinal is not None:
+                self._next_ordinal = ordinal
+            numbered = item if item.extras else item._replace(extras=f'{{"ordinal":{self._next_ordinal}}}')
+            self._next_ordinal += 1
+            yield numbered
+
+
+async def _readable_view(views: ThreadViews, thread_id: ThreadId) -> ThreadView:
+    view = await views.get(thread_id)
+    if view is not None:
+        readable(thread_id, view.state)
+    if view is None or view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+        raise _GoneError(f"no rollout found for thread id {thread_id}")
+    return view
+
+
+async def _lines(feed: EventFeed, view: ThreadView, thread_id: ThreadId) -> AsyncIterator[str]:
+    rollout = _Rollout(thread_id)
+    end = await feed.end(feed.partition_of(thread_id))
+    async for _, event, done in replayed(feed, thread_id, UNKNOWN_THREAD, start=view.state.start, stop=end):
+        for item in rollout.after(event, done):
+            yield format_line(item)
+
+
+async def _write(lines: AsyncIterator[str], file: Path, *, overwrite: bool = False) -> tuple[int, bool]:
+    """Return how many lines were written, and whether one of them gives the thread a name."""
+    count, named = 0, False
+    with private_file(file, overwrite=overwrite) as out:
+        async for line in lines:
+            out.write(line + "\n")
+            count += 1
+            named = named or '"thread_name_updated"' in line
+    return count, named
+
+
+async def _all_ids(views: ThreadViews) -> AsyncIterator[ThreadId]:
+    after: ThreadId | None = None
+    while ids := await views.thread_ids(after=after, limit=_IDS_AT_A_TIME):
+        for thread_id in ids:
+            yield thread_id
+        after = ids[-1]
+
+
+def _begin_home(directory: Path) -> None:
+    try:
+        make_private_folders(directory.absolute())
+        if any(directory.iterdir()):
+            raise InvalidRequest(f"{directory} is not empty; give a folder that is, or a new one")
+    except OSError as exc:
+        raise InvalidRequest(f"{directory} cannot be written: {exc.strerror}; give another folder") from exc
+
+
+def _place(state: ThreadState, thread_id: ThreadId) -> Path:
+    """Return where in a home the thread's file lies, by the local time of its creation."""
+    created = _local(max(0, state.summary.created_at))
+    name = rollout_name(created, thread_id)
+    if state.head.lifecycle is Lifecycle.ARCHIVED:
+        return Path(ARCHIVED_FOLDER, name)
+    return Path(ACTIVE_FOLDER, f"{created:%Y}", f"{created:%m}", f"{created:%d}", name)
+
+
+def _local(micros: int) -> datetime:
+    utc = moment(micros)
+    try:
+        return utc.astimezone()
+    except (OverflowError, ValueError, OSError):
+        return utc  # the last day of the calendar has no tomorrow elsewhere
+
+
+def _git_info(summary: Summary, first: Item, changed: set[str]) -> GitInfo | None:
+    """Return the git info that a copy of the session_meta has to bear; None where it has to bear none."""
+    git = GitInfo(commit_hash=summary.git_sha, branch=summary.git_branch, repository_url=summary.git_origin)
+    if git != GitInfo() or changed & _GIT_FIELDS:
+        return git
+    # What the first one says was cleared since, and a copy of it may not bring that back.
+    return git if "git" in (parsed_object(first.payload) or {}) else None
+
+
+def _ordinal_in(extras: str) -> int | None:
+    found = _ORDINAL.match(extras)
+    if found is not None:
+        return int(found[1])
+    texts = [part.text for part in members(extras) if part.key == "ordinal"]
+    return int(texts[0]) if texts and texts[0].isdecimal() else None

@@ -1,0 +1,207 @@
+"""Metadata: what items imply and what patches say (contract §1.4, §2.11, §4)."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from eventstore import ReadThreadParams, RolloutItem, ThreadMetadataPatch, ThreadStore, UpdateThreadMetadataParams
+from eventstore.documents import GitInfo, GitInfoPatch, ThreadMemoryMode, TokenUsage
+from eventstore.errors import InvalidRequest, OutcomeUnknown, WrongExpectedVersion
+from tests.support.engines import Engine
+from tests.support.faults import FaultyLog, OvertakenViews
+from tests.support.threads import (
+    a_cold_thread,
+    a_live_thread,
+    an_archived_thread,
+    append,
+    created,
+    patch,
+    read,
+    say,
+    user_message,
+)
+
+
+async def test_items_imply_metadata(store: ThreadStore) -> None:
+    thread_id = await created(
+        store, source="vscode", cli_version="1.2.3", metadata={"cwd": "/work", "model_provider": "azure"}
+    )
+    usage = {"input_tokens": 5, "total_tokens": 7}
+    await append(
+        store,
+        thread_id,
+        RolloutItem("turn_context", {"model": "gpt-9", "effort": "high", "approval_policy": "never"}),
+        user_message("context\n## My request for Codex:\n do X "),
+        user_message("and Y"),
+        RolloutItem("event_msg", {"type": "token_count", "info": {"total_token_usage": usage}}),
+    )
+    await store.flush_thread(thread_id)
+
+    thread = await read(store, thread_id)
+    assert ("do X", "do X", None) == (thread.preview, thread.first_user_message, thread.name)
+    assert ("vscode", "1.2.3", "/work", "azure") == (
+        thread.source,
+        thread.cli_version,
+        thread.cwd,
+        thread.model_provider,
+    )
+    assert ("gpt-9", "high", "never") == (thread.model, thread.reasoning_effort, thread.approval_mode)
+    assert TokenUsage(input_tokens=5, total_tokens=7) == thread.token_usage
+
+
+async def test_history_comes_with_the_thread_only_when_asked_for(store: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+
+    with_history = await store.read_thread(ReadThreadParams(thread_id=thread_id, include_history=True))
+
+    assert with_history.history is not None
+    assert ["session_meta", "event_msg"] == [item.type for item in with_history.history.items]
+    assert (await read(store, thread_id)).history is None
+
+
+async def test_a_combined_patch_is_applied_whole_and_returned(store: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+
+    answered = await patch(
+        store,
+        thread_id,
+        name="A sharper name",
+        memory_mode=ThreadMemoryMode.DISABLED,
+        git_info=GitInfoPatch(sha="abc", branch="main"),
+        updated_at=datetime(2025, 1, 3, 13, tzinfo=UTC),
+    )
+
+    assert ("A sharper name", ThreadMemoryMode.DISABLED) == (answered.name, answered.memory_mode)
+    assert GitInfo(commit_hash="abc", branch="main") == answered.git_info
+    assert datetime(2025, 1, 3, 13, tzinfo=UTC) == answered.updated_at
+    assert 3 == answered.version
+    assert answered == await read(store, thread_id)
+
+
+async def test_git_fields_are_kept_cleared_or_set_one_by_one(store: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+    await patch(store, thread_id, git_info=GitInfoPatch(sha="x", branch="b", origin_url="o"))
+
+    await patch(store, thread_id, git_info=GitInfoPatch(branch="main", origin_url=None))
+    assert GitInfo(commit_hash="x", branch="main") == (await read(store, thread_id)).git_info
+
+    await patch(store, thread_id, git_info=GitInfoPatch(sha=None, branch=None, origin_url=None))
+    assert (await read(store, thread_id)).git_info is None
+
+
+async def test_a_name_is_cleared_by_null_and_kept_by_silence(store: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+    await patch(store, thread_id, name="named")
+    await patch(store, thread_id, model="gpt-9")
+    assert "named" == (await read(store, thread_id)).name
+
+    await patch(store, thread_id, name=None)
+    assert (await read(store, thread_id)).name is None
+
+
+async def test_an_empty_patch_is_a_read(store: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+
+    assert await read(store, thread_id) == await patch(store, thread_id)
+    assert 2 == (await read(store, thread_id)).version
+
+
+async def test_a_patch_materialises_a_created_thread_with_what_is_queued(store: ThreadStore) -> None:
+    thread_id = await created(store)
+    await append(store, thread_id, user_message("queued"))
+
+    answered = await patch(store, thread_id, name="early")
+
+    assert ("early", "queued", 2) == (answered.name, answered.preview, answered.item_count)
+
+
+async def test_an_archived_thread_stays_archived_when_patched(store: ThreadStore) -> None:
+    thread_id = await an_archived_thread(store)
+    named = UpdateThreadMetadataParams(thread_id=thread_id, patch=ThreadMetadataPatch(name="no"))
+    with pytest.raises(InvalidRequest, match=f"^thread not found: {thread_id}$"):
+        await store.update_thread_metadata(named)
+
+    answered = await patch(store, thread_id, name="yes")
+
+    assert ("yes", True) == (answered.name, answered.archived_at is not None)
+
+
+async def test_a_patch_at_the_expected_version_applies_and_at_another_it_does_not(store: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+    seen = (await read(store, thread_id)).version
+
+    await patch(store, thread_id, name="first", expected_version=seen)
+    with pytest.raises(WrongExpectedVersion, match=f"thread {thread_id} is at version {seen + 1}, not {seen}"):
+        await patch(store, thread_id, name="second", expected_version=seen)
+
+    assert "first" == (await read(store, thread_id)).name
+
+
+async def test_of_those_who_saw_the_same_version_exactly_one_wins(store: ThreadStore, elsewhere: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+    seen = (await read(store, thread_id)).version
+
+    async def contend(number: int) -> str:
+        answered = await patch((store, elsewhere)[number % 2], thread_id, name=f"{number}", expected_version=seen)
+        assert answered.name is not None
+        return answered.name
+
+    outcomes = await asyncio.gather(*map(contend, range(10)), return_exceptions=True)
+
+    (winner,) = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    assert 9 == sum(isinstance(outcome, WrongExpectedVersion) for outcome in outcomes)
+    assert (winner, seen + 1) == ((thread := await read(store, thread_id)).name, thread.version)
+
+
+async def test_a_hundred_patches_at_a_time_count_once_each(store: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+
+    await asyncio.gather(*(patch(store, thread_id, name=str(number)) for number in range(100)))
+
+    assert 102 == (await read(store, thread_id)).version
+
+
+async def test_a_patch_that_many_others_followed_before_its_verdict_was_read_counts_once(
+    engine: Engine, elsewhere: ThreadStore
+) -> None:
+    views = OvertakenViews()
+    slow = await engine.open(through=views.through)
+    thread_id = await a_cold_thread(elsewhere)
+
+    async def seventy_others() -> None:
+        for number in range(70):
+            await patch(elsewhere, thread_id, name=str(number))
+
+    views.before("reach", seventy_others)
+    await patch(slow, thread_id, model="gpt-9", expected_version=2)
+
+    thread = await read(elsewhere, thread_id)
+    assert (1, "gpt-9", "69", 73) == (views.fired, thread.model, thread.name, thread.version)
+
+
+async def test_a_patch_whose_answer_was_lost_is_one_of_unknown_outcome(engine: Engine) -> None:
+    log = FaultyLog()
+    store = await engine.open(through=log.through)
+    thread_id = await a_cold_thread(store)
+    log.lose_answers(1)
+
+    with pytest.raises(OutcomeUnknown):
+        await patch(store, thread_id, name="there")
+
+    assert (1, "there") == (log.fired, (await read(store, thread_id)).name)
+
+
+async def test_updated_at_moves_with_what_is_said_and_created_at_stays(store: ThreadStore) -> None:
+    thread_id = await a_live_thread(store)
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    before = await patch(store, thread_id, created_at=long_ago, updated_at=long_ago)
+    assert (long_ago, long_ago) == (before.created_at, before.updated_at)
+
+    await say(store, thread_id, "more")
+    await store.flush_thread(thread_id)
+
+    after = await read(store, thread_id)
+    assert after.created_at == long_ago < after.updated_at

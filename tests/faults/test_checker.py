@@ -1,0 +1,175 @@
+"""The judge of all fault tests, judged: it must object to every history that breaks a promise, and to no other."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eventstore import CreateThreadParams, new_thread_id
+from eventstore.settings import Settings
+from eventstore.wiring import open_embedded
+from tests.support.checker import Attempt, Journal, Pen, Said, judge, labels, objections, read_journal, spoken
+from tests.support.threads import append
+
+THREAD = "a thread"
+
+
+def attempt(writer: str, number: int, *, items: int = 2, acknowledged: bool = True) -> Attempt:
+    texts = tuple(str(label) for label in labels(writer, number, items=items))
+    return Attempt(THREAD, None, texts, received=acknowledged, acknowledged=acknowledged)
+
+
+def a_run() -> list[Journal]:
+    """Two writers, one after the other: four acknowledged appends and one of which nothing is known."""
+    first = Journal("first", [attempt("first", 0), attempt("first", 1), attempt("first", 2, acknowledged=False)])
+    second = Journal("second", [attempt("second", 0), attempt("second", 1, items=3)])
+    return [first, second]
+
+
+def history_of(*attempts: Attempt) -> list[Said]:
+    texts = ["", *(text for attempt in attempts for text in attempt.texts)]
+    return [Said(ordinal, text) for ordinal, text in enumerate(texts)]
+
+
+def whole() -> list[Said]:
+    first, second = a_run()
+    return history_of(*first.attempts, *second.attempts)
+
+
+def renumbered(history: list[Said]) -> list[Said]:
+    return [Said(ordinal, item.text) for ordinal, item in enumerate(history)]
+
+
+@pytest.mark.parametrize("landed", [True, False], ids=["landed", "did not land"])
+def test_it_accepts_a_history_with_or_without_an_unacknowledged_append(landed: bool) -> None:
+    first, second = a_run()
+    kept = first.attempts if landed else first.attempts[:2]
+
+    assert not judge(a_run(), {THREAD: history_of(*kept, *second.attempts)})
+
+
+def test_it_accepts_a_retry_by_another_writer_that_landed_once() -> None:
+    first, second = a_run()
+    second.attempts.insert(0, replace(first.attempts[2], acknowledged=True))
+    history = history_of(*first.attempts, *second.attempts[1:])
+
+    assert not judge([first, second], {THREAD: history})
+
+
+Damage = Callable[[list[Said]], list[Said]]
+
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "the last item lost": (lambda history: history[:-1], "acknowledged and is lost"),
+    "an append lost": (lambda history: renumbered(history[:1] + history[3:]), "acknowledged and is lost"),
+    "everything lost": (lambda history: [], "acknowledged and is lost"),
+    "an item of an unacknowledged append lost": (lambda history: renumbered(history[:5] + history[6:]), "is torn"),
+    "an item doubled": (lambda history: renumbered([*history, history[3]]), "is there 2 times"),
+    "an append doubled": (lambda history: renumbered([*history, *history[1:3]]), "is there 2 times"),
+    "two appends of a writer swapped": (
+        lambda history: renumbered([history[0], *history[3:5], *history[1:3], *history[5:]]),
+        "stands before",
+    ),
+    "two items of an append swapped": (
+        lambda history: renumbered([history[0], history[2], history[1], *history[3:]]),
+        "stands before",
+    ),
+    "an append with another's item inside": (
+        lambda history: renumbered([*history[:2], history[7], history[2], *history[3:7], *history[8:]]),
+        "is torn",
+    ),
+    "an item that nobody attempted": (
+        lambda history: [*history, Said(len(history), str(labels("nobody", 0, items=1)[0]))],
+        "nobody attempted it",
+    ),
+    "a mangled item": (lambda history: [*history, Said(len(history), "?first/0/0.2/0 with more")], "nobody attempted"),
+    "a hole in the ordinals": (lambda history: [*history[:-1], Said(99, history[-1].text)], "has ordinal 99"),
+    "ordinals from one": (lambda history: [Said(o + 1, text) for o, text in history], "has ordinal 1"),
+    "two session_metas": (lambda history: [*history, Said(len(history), "")], "session_meta stands elsewhere"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_it_objects_to_every_damage(damage: str) -> None:
+    inflict, objection = DAMAGES[damage]
+    assert not judge(a_run(), {THREAD: whole()})
+
+    assert objection in "\n".join(judge(a_run(), {THREAD: inflict(whole())}))
+
+
+def test_it_objects_to_a_retry_that_landed_twice_under_one_append_id() -> None:
+    first, second = a_run()
+    second.attempts.insert(0, first.attempts[2])
+    history = renumbered(history_of(*first.attempts, *second.attempts))
+
+    assert "is there 2 times" in "\n".join(judge([first, second], {THREAD: history}))
+
+
+def test_it_objects_to_an_item_in_another_thread_than_it_was_said_in() -> None:
+    objection = "\n".join(judge(a_run(), {"another": whole()}))
+
+    assert "nobody attempted it" in objection
+
+
+def test_a_torn_last_line_of_a_journal_was_never_written(tmp_path: Path) -> None:
+    pen = Pen(tmp_path / "w.journal", "w")
+    number = pen.attempt(THREAD, labels("w", 0, items=2))
+    pen.acknowledged(number)
+    pen.close()
+    whole_text = (tmp_path / "w.journal").read_bytes()
+    (tmp_path / "torn.journal").write_bytes(whole_text[:-3])
+
+    assert read_journal(tmp_path / "w.journal").attempts[0].acknowledged
+    assert not read_journal(tmp_path / "torn.journal").attempts[0].acknowledged
+
+
+async def a_judged_file(folder: Path) -> tuple[Path, list[Journal]]:
+    """Write two threads as journaled writers do; the file is sound."""
+    path = folder / "threads.db"
+    pen = Pen(folder / "w.journal", "w")
+    async with open_embedded(Settings(log=f"sqlite:{path}")) as parts:
+        for thread_id in (new_thread_id(), new_thread_id()):
+            await parts.store.create_thread(CreateThreadParams(thread_id=thread_id))
+            for number in range(3):
+                texts = labels("w", number, items=2, size=300_000 if number == 1 else 0)
+                attempted = pen.attempt(thread_id, texts)
+                await append(parts.store, thread_id, *map(spoken, texts))
+                await parts.store.flush_thread(thread_id)
+                pen.acknowledged(attempted)
+    pen.close()
+    journals = [read_journal(folder / "w.journal")]
+    assert not await objections(path, journals)
+    return path, journals
+
+
+STORED_DAMAGES = {
+    "a thread's view changed": ("UPDATE thread SET start = start + 1 WHERE no = 1", "its view is not what the fold gives"),
+    "a thread's view gone": ("DELETE FROM thread WHERE no = 2", "its view is not what the fold gives"),
+    "an index entry gone": ("DELETE FROM item_index WHERE no = 2 AND ordinal = 1", ""),
+    "an index entry that counts wrong": ("UPDATE item_index SET items = 3 WHERE no = 1 AND ordinal = 1", ""),
+    "the last record lost": ("DELETE FROM log WHERE offset = (SELECT max(offset) FROM log)", ""),
+    "a record twice in another thread": (
+        "INSERT INTO log (thread, record) SELECT (SELECT max(thread) FROM log), record FROM log WHERE offset = 2",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", STORED_DAMAGES)
+async def test_it_objects_to_every_damage_of_a_file(tmp_path: Path, damage: str) -> None:
+    statement, objection = STORED_DAMAGES[damage]
+    path, journals = await a_judged_file(tmp_path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute(statement).rowcount == 1
+    connection.close()
+
+    try:
+        found = await objections(path, journals)
+    except Exception as exc:  # noqa: BLE001 - a store that refuses to read what is damaged has objected, too
+        found = [repr(exc)]
+
+    assert objection in "\n".join(found)
+    assert found
