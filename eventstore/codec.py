@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias, assert_never
 from zlib import crc32
@@ -32,7 +33,6 @@ from eventstore.events import (
     WriterOpened,
     items_of,
 )
-from eventstore.ids import ThreadId
 
 MAGIC = b"\xc3\x01"
 CONFLUENT_MAGIC = b"\x00"
@@ -69,7 +69,7 @@ class Codec:
         self._read, self._write = schemaless_reader, schemaless_writer
         self._readers = {schema_fingerprint(text): _working_schema(text) for text in schemas.values()}
         newest = schemas[max(schemas)]
-        self._writer = _working_schema(newest)
+        self.working_schema = _working_schema(newest)
         self.fingerprint = schema_fingerprint(newest)
         self.schema_text = newest
         self._prefix = MAGIC + self.fingerprint
@@ -82,7 +82,7 @@ class Codec:
         """
         out = BytesIO()
         out.write(self._prefix)
-        self._write(out, self._writer, _row(event))
+        self._write(out, self.working_schema, _row(event))
         return out.getvalue()
 
     def decode(
@@ -215,12 +215,12 @@ def _event(row: _Row) -> Event:
     if row["rule"] != RULE:
         raise ValueError(f"admission rule {row['rule']} is not known to this version")
     kind = row["kind"]
+    if kind == "ItemsAppended":
+        return _items_appended(row)
     envelope: _Row = {name: row[name] for name in ("event_id", "thread_id", "occurred_at", "actor", "rule")}
     if kind in ("ItemsAppended", "ThreadCreated", "WriterOpened", "WriterClosed"):
         writer = envelope | {"writer_id": _present(row, "writer_id"), "writer_seq": _present(row, "writer_seq")}
         match kind:
-            case "ItemsAppended":
-                return ItemsAppended(items=tuple(items_in(row)), more=row["more"], **writer)
             case "ThreadCreated":
                 (session_meta,) = items_in(row)
                 return ThreadCreated(session_meta=session_meta, forked_from_id=row["forked_from_id"], **writer)
@@ -243,8 +243,27 @@ def _event(row: _Row) -> Event:
             return ThreadDeleted(reason=row["reason"], **command)
 
 
+def _items_appended(row: _Row) -> ItemsAppended:
+    """Spelled out, for it is the hot path of every history."""
+    return ItemsAppended(
+        event_id=row["event_id"],
+        thread_id=row["thread_id"],
+        occurred_at=row["occurred_at"],
+        actor=row["actor"],
+        rule=row["rule"],
+        writer_id=_present(row, "writer_id"),
+        writer_seq=_present(row, "writer_seq"),
+        items=tuple(items_in(row)),
+        more=row["more"],
+    )
+
+
+_item_fields = itemgetter(*Item._fields)
+_new_item = partial(tuple.__new__, Item)
+
+
 def items_in(row: _Row) -> list[Item]:
-    return [Item(item["at"], item["type"], item["payload"], item["extras"]) for item in row["items"]]
+    return list(map(_new_item, map(_item_fields, row["items"])))
 
 
 def _present(row: _Row, name: str) -> Any:
@@ -256,7 +275,3 @@ def _present(row: _Row, name: str) -> Any:
 
 def rfc3339_micros(micros: int) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
-
-
-def thread_of_row(row: _Row) -> ThreadId:
-    return ThreadId(row["thread_id"])

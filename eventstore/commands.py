@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
 from eventstore.codex.metadata import patch_fields
 from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, Position, UpdateThreadMetadataParams
-from eventstore.errors import OutcomeUnknown, WrongExpectedVersion
+from eventstore.errors import OutcomeUnknown, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
 from eventstore.events import (
     Field,
     MetadataPatched,
@@ -21,7 +21,7 @@ from eventstore.events import (
     ThreadDeleted,
     ThreadUnarchived,
 )
-from eventstore.history import readable, replayed
+from eventstore.history import readable, replayed, state_at
 from eventstore.ids import ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.state import UNKNOWN_THREAD, ThreadState
@@ -104,8 +104,10 @@ class Commands:
             readable(thread_id, view.state)
             event = make(view.state.head)
             (position,) = await self._log.append([event], within=left)
-            seen = await self._views.reach(position, thread_id, within=left)
+            seen, behind = await self._seen(position, thread_id, within=left)
             if seen is not None and await self._counted(event, position, seen.state.head):
+                if behind is not None:
+                    raise behind
                 return seen.state
             # Refused when it was folded; judged again by what the head says now, it is known why.
             view = check(seen)
@@ -123,6 +125,17 @@ class Commands:
         raise OutcomeUnknown(
             f"no verdict on the command for thread {thread_id} within {self._within:g} s; read the thread"
         )
+
+    async def _seen(
+        self, position: Position, thread_id: ThreadId, *, within: float
+    ) -> tuple[ThreadView | None, ViewsBehind | None]:
+        """Return the thread as of the position: from the views or, if these are behind, from the log."""
+        try:
+            return await self._views.reach(position, thread_id, within=within), None
+        except (ViewsBehind, ViewsUnavailable) as exc:
+            state = await state_at(self._feed, thread_id, position)
+            told = ViewsBehind(f"the command for thread {thread_id} is written at {position} and counts; {exc}")
+            return ThreadView(state, position.offset + 1), told
 
     async def _counted(self, event: _CommandEvent, position: Position, head: Head) -> bool:
         """Say whether the command was admitted; where so many followed that the head forgot it, the log is asked."""

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from eventstore.errors import InvalidRequest
+from eventstore.events import Item
 from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.jsontext import MalformedJson, dumps, loads
 
@@ -128,22 +129,32 @@ class StoredItem(NamedTuple):
     """Its 0-based place in the history."""
     position: Position
     """Where its record lies in the log."""
-    at_millis: int
-    type: str
-    text: str
-    """The payload's JSON text, as it came."""
-    extras: str | None
-    """A JSON object with the rollout line's other keys, or None."""
+    item: Item
+    """As it was appended."""
+
+    @property
+    def type(self) -> str:
+        return self.item.type
 
     @property
     def at(self) -> datetime:
         """When the item was written, by its writer's clock."""
-        return datetime.fromtimestamp(self.at_millis / 1000, UTC)
+        return datetime.fromtimestamp(self.item.at / 1000, UTC)
+
+    @property
+    def text(self) -> str:
+        """The payload's JSON text, as it came."""
+        return self.item.payload
+
+    @property
+    def extras(self) -> str | None:
+        """A JSON object with the rollout line's other keys, or None."""
+        return self.item.extras
 
     @property
     def payload(self) -> Any:
         """The payload, parsed exactly."""
-        return loads(self.text)
+        return loads(self.item.payload)
 
 
 class ThreadEventPersistenceMode(StrEnum):

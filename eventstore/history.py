@@ -7,14 +7,16 @@ from the thread's start is always right, and is what serves states of the past.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
+from itertools import count, repeat
+from typing import NamedTuple, TypeAlias
 
 from eventstore.admission import Lifecycle
 from eventstore.codec import ForeignRecord, UnreadableRecord
-from eventstore.documents import StoredItem
+from eventstore.documents import Position, StoredItem
 from eventstore.errors import InvalidRequest, UnreadableEvent
 from eventstore.events import Event, Item, items_of
 from eventstore.ids import ThreadId
@@ -50,6 +52,10 @@ class AsOf:
         return cls(micros=round(moment.astimezone().timestamp() * 1_000_000))
 
 
+Span: TypeAlias = Callable[[int], tuple[int, int]]
+"""Given how many items a thread has: the items start <= ordinal < stop that are wanted of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where the items start <= ordinal < stop of a thread lie."""
@@ -57,6 +63,8 @@ class Places:
     records: Sequence[IndexEntry]
     start: int
     stop: int
+    total: int
+    """How many items the thread has."""
     from_views: bool
     """False: the views could not help, and the thread was replayed from its start."""
 
@@ -77,11 +85,14 @@ class History:
             UnreadableEvent: A record of the thread cannot be understood.
             LogTruncated: A record of the thread is not in the log any more.
         """
-        async for batch in self.at(thread_id, await self.places(thread_id, view, start=start, stop=stop)):
+        places = await self.places(
+            thread_id, view, lambda total: (min(start, total), total if stop is None else min(stop, total))
+        )
+        async for batch in self.at(thread_id, places):
             yield batch
 
-    async def places(self, thread_id: ThreadId, view: ThreadView, *, start: int = 0, stop: int | None = None) -> Places:
-        """Find the items start <= ordinal < stop as of the log's end sampled now.
+    async def places(self, thread_id: ThreadId, view: ThreadView, span: Span) -> Places:
+        """Find the items that `span(number of all items)` asks for, as of the log's end sampled now.
 
         Raises:
             InvalidRequest: The thread was deleted meanwhile.
@@ -89,7 +100,8 @@ class History:
         """
         readable(thread_id, view.state)
         state, tail = await self.tail(thread_id, view)
-        known = min(view.state.head.items, state.head.items if stop is None else stop)
+        start, stop = span(state.head.items)
+        known = min(view.state.head.items, stop)
         # The index may have grown since the view was read, by what is in the tail: only what the view knew is taken.
         indexed = await self._views.index(thread_id, start=start, stop=known) if start < known else ()
         complete = _covers(indexed, start, known)
@@ -99,9 +111,9 @@ class History:
             if state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
                 raise InvalidRequest(f"no rollout found for thread id {thread_id}")
             indexed = ()
-        stop = state.head.items if stop is None else min(stop, state.head.items)
+            start, stop = span(state.head.items)
         wanted = [entry for entry in (*indexed, *tail) if entry.ordinal < stop and entry.ordinal + entry.items > start]
-        return Places(wanted, start, stop, from_views=complete)
+        return Places(wanted, start, stop, state.head.items, from_views=complete)
 
     async def at(self, thread_id: ThreadId, places: Places) -> AsyncIterator[list[StoredItem]]:
         """Yield the items in batches, in order.
@@ -178,6 +190,18 @@ async def replayed(
                 yield Judged(entry, event, done)
 
 
+async def state_at(feed: EventFeed, thread_id: ThreadId, position: Position) -> ThreadState:
+    """Return the thread as of its entry at `position`, from the log alone.
+
+    Raises:
+        UnreadableEvent: A record of the thread up to there cannot be understood.
+    """
+    state = UNKNOWN_THREAD
+    async for _, _, done in replayed(feed, thread_id, UNKNOWN_THREAD, start=0, stop=position.offset + 1):
+        state = done.state
+    return state
+
+
 def understood(thread_id: ThreadId, entry: Entry) -> Event | None:
     """Return the entry's event; None, as for the projector, if it is not ours or not this thread's.
 
@@ -207,12 +231,12 @@ def stored(entries: Sequence[Entry], places: Sequence[IndexEntry]) -> list[Store
     """Return the items of admitted records with their ordinals."""
     found: list[StoredItem] = []
     for entry, place in zip(entries, places, strict=True):
-        position = entry.position
-        ordinal = place.ordinal
-        for at, type_, payload, extras in _items(entry):
-            found.append(StoredItem(ordinal, position, at, type_, payload, extras))
-            ordinal += 1
+        # One pass in C over what may be tens of thousands of items.
+        found.extend(map(_new_stored_item, zip(count(place.ordinal), repeat(entry.position), _items(entry))))
     return found
+
+
+_new_stored_item = partial(tuple.__new__, StoredItem)
 
 
 def _items(entry: Entry) -> Sequence[Item]:

@@ -199,7 +199,7 @@ class LiveThreads:
             raise InvalidRequest(f"thread {thread_id} already has a live local writer")
 
     def _new_writer(self, thread_id: ThreadId) -> Writer:
-        return Writer(self._log, self._views, thread_id, actor=self._actor)
+        return Writer(self._log, self._feed, self._views, thread_id, actor=self._actor)
 
     async def _open(self, live: LiveThread, params: ResumeThreadParams) -> None:
         """Take the thread over; a lost race is tried once more with a fresh look at the head."""

@@ -32,7 +32,7 @@ from eventstore.documents import (
     UpdateThreadMetadataParams,
 )
 from eventstore.errors import InvalidRequest, ThreadNotFound
-from eventstore.history import History
+from eventstore.history import History, readable
 from eventstore.ids import ThreadId
 from eventstore.live import LiveThreads
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
@@ -103,7 +103,7 @@ class EventSourcedThreadStore:
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
         view = await self._history_view(params)
         items: list[StoredItem] = []
-        places = await self.history.places(params.thread_id, view)
+        places = await self.history.places(params.thread_id, view, lambda total: (0, total))
         async for batch in self.history.at(params.thread_id, places):
             items.extend(batch)
         return StoredThreadHistory.model_construct(
@@ -161,20 +161,23 @@ class EventSourcedThreadStore:
 
     async def read_items(self, params: ReadItemsParams) -> ItemPage:
         view = await self._found(params.thread_id, params.include_archived, _no_rollout)
-        state, _ = await self.history.tail(params.thread_id, view)
-        total, backwards = state.head.items, params.sort_direction is SortDirection.DESC
-        edge = _edge(params.cursor, default=total if backwards else 0)
-        start, stop = (max(0, edge - params.page_size), edge) if backwards else (edge, edge + params.page_size)
-        start, stop = min(start, total), min(stop, total)
-        items: list[StoredItem] = []
-        if stop > start:
-            async for batch in self.history.items(params.thread_id, view, start=start, stop=stop):
-                items.extend(batch)
-        more = params.page_size > 0 and (start > 0 if backwards else stop < total)
+        backwards = params.sort_direction is SortDirection.DESC
+        cursor = _edge(params.cursor)
+
+        def span(total: int) -> tuple[int, int]:
+            if not backwards:
+                first = min(cursor or 0, total)
+                return first, min(first + params.page_size, total)
+            last = total if cursor is None else min(cursor, total)
+            return max(0, last - params.page_size), last
+
+        places = await self.history.places(params.thread_id, view, span)
+        items = [item async for batch in self.history.at(params.thread_id, places) for item in batch]
+        more = params.page_size > 0 and (places.start > 0 if backwards else places.stop < places.total)
         return ItemPage.model_construct(
             thread_id=params.thread_id,
             items=tuple(reversed(items) if backwards else items),
-            next_cursor=str(start if backwards else stop) if more else None,
+            next_cursor=str(places.start if backwards else places.stop) if more else None,
         )
 
     async def matching(self, prefix: str) -> Sequence[ThreadId]:
@@ -188,7 +191,9 @@ class EventSourcedThreadStore:
 
     async def _found(self, thread_id: ThreadId, include_archived: bool, missing: _Missing) -> ThreadView:
         self._same_process()
-        return _checked(await self.views.get(thread_id), include_archived, thread_id, missing)
+        view = _checked(await self.views.get(thread_id), include_archived, thread_id, missing)
+        readable(thread_id, view.state)
+        return view
 
     def _same_process(self) -> None:
         if os.getpid() != self._process:
@@ -225,9 +230,9 @@ def _no_thread(thread_id: ThreadId) -> InvalidRequest:
     return InvalidRequest(f"thread not found: {thread_id}")
 
 
-def _edge(cursor: str | None, *, default: int) -> int:
+def _edge(cursor: str | None) -> int | None:
     if cursor is None:
-        return default
+        return None
     if not cursor.isdecimal() or len(cursor) > 18:
         raise InvalidRequest(f"invalid cursor: {cursor}")
     return int(cursor)

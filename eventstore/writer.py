@@ -25,11 +25,14 @@ from eventstore.errors import (
     ThreadExists,
     ThreadNotFound,
     UnreadableEvent,
+    ViewsBehind,
+    ViewsUnavailable,
     WriterFenced,
 )
 from eventstore.events import Item, ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
+from eventstore.history import state_at
 from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_writer_id
-from eventstore.ports import EventLog, ThreadViews
+from eventstore.ports import EventFeed, EventLog, ThreadViews
 from eventstore.state import ThreadState
 
 RECORD_PAYLOAD = 512 * 1024
@@ -98,16 +101,21 @@ class Writer:
     def __init__(
         self,
         log: EventLog,
+        feed: EventFeed,
         views: ThreadViews,
         thread_id: ThreadId,
         *,
         actor: str | None,
         writer_id: WriterId | None = None,
     ) -> None:
-        """Make a writer that has said nothing yet; `actor` is named in its events."""
+        """Make a writer that has said nothing yet; `actor` is named in its events.
+
+        Verdicts come from the views or, while these are behind, from the feed.
+        """
         self.thread_id = thread_id
         self.writer_id = writer_id or new_writer_id()
         self._log = log
+        self._feed = feed
         self._views = views
         self._actor = actor
         self._next_seq = 0
@@ -216,9 +224,16 @@ class Writer:
                 # Somebody else's call is sending it, or it failed there: see what became of it.
                 await self._next_answer(left)
                 continue
-            view = await self._views.reach(position, self.thread_id, within=left)
-            state = ThreadState() if view is None else view.state
+            behind: ViewsBehind | None = None
+            try:
+                view = await self._views.reach(position, self.thread_id, within=left)
+                state = ThreadState() if view is None else view.state
+            except (ViewsBehind, ViewsUnavailable) as exc:
+                state = await state_at(self._feed, self.thread_id, position)
+                behind = ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}")
             self._learn(state, seq)
+            if behind is not None and self._admitted >= seq:
+                raise behind
         return state
 
     def abandon(self) -> None:
@@ -268,8 +283,9 @@ class Writer:
             return
         if state.head.lifecycle is Lifecycle.DELETED:
             self._end(ThreadNotFound(self.thread_id))
-        first = self._outbox.waiting[0].event
-        if isinstance(first, ThreadCreated):
+        first, logged_at = self._outbox.waiting[0].event, self._outbox.waiting[0].position
+        # Where the thread starts at its creation by this writer, it is only forgotten that it was one of its writers.
+        if isinstance(first, ThreadCreated) and (logged_at is None or logged_at.offset != state.start):
             self._end(
                 ThreadExists(
                     f"thread {self.thread_id} exists already; discard it here, then resume it, or take a fresh id"

@@ -16,7 +16,7 @@ from eventstore.ids import ThreadId
 from eventstore.ports import RowPage, ThreadView
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import key_of, log_end, thread_of
-from eventstore.state import UNKNOWN_THREAD, IndexEntry
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState
 from projections.listing import page_in, parse_cursor
 from projections.projector import Projector
 from projections.sqlite_views import SqliteViews, mark_in, states_in
@@ -43,9 +43,7 @@ class EmbeddedViews:
         self._waiting = 0
         try:
             async with asyncio.timeout(within):
-                if await self._projector.catch_up(position.offset + 1) <= position.offset:
-                    raise ViewsBehind(f"{position} is not in the log of {self._file.path} any more")
-                state, checkpoint = await self._projector.state_of(thread_id)
+                state, checkpoint = await self._reached(position, thread_id)
         except TimeoutError as exc:
             raise ViewsBehind(f"the views did not reach {position} within {within:g} s; try again") from exc
         except LogUnavailable as exc:
@@ -60,7 +58,12 @@ class EmbeddedViews:
         return await self._current(read)
 
     async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
-        return await self._stored.index(thread_id, start=start, stop=stop)
+        try:
+            return await self._stored.index(thread_id, start=start, stop=stop)
+        except LogUnavailable as exc:
+            if await self._mended():
+                return ()
+            raise ViewsUnavailable(str(exc)) from exc
 
     async def page(self, query: ListThreadsParams) -> RowPage:
         if query.cursor is not None:
@@ -123,8 +126,34 @@ class EmbeddedViews:
                     self._projector.forget()
                 until = end
                 await self._projector.catch_up(until)
-            except LogUnavailable as exc:
-                raise ViewsUnavailable(str(exc)) from exc
+            except (LogUnavailable, ViewsUnavailable) as exc:
+                if not await self._mended():
+                    raise ViewsUnavailable(str(exc)) from exc
+
+    async def _reached(self, position: Position, thread_id: ThreadId) -> tuple[ThreadState, int]:
+        """Fold up to the position; return the thread's state and the checkpoint which it is as of."""
+        while True:
+            try:
+                if await self._projector.catch_up(position.offset + 1) <= position.offset:
+                    raise ViewsBehind(f"{position} is not in the log of {self._file.path} any more")
+                state, checkpoint = await self._projector.state_of(thread_id)
+                if checkpoint > position.offset:
+                    return state, checkpoint
+                self._projector.forget()
+            except (LogUnavailable, ViewsUnavailable):
+                if not await self._mended():
+                    raise
+
+    async def _mended(self) -> bool:
+        """Make the views anew if they are gone, which is all that can be mended here; say whether they were."""
+        try:
+            mended = await self._stored.mend()
+        except LogUnavailable:
+            # Why they cannot be read says more than why they cannot be made.
+            return False
+        if mended:
+            self._projector.forget()
+        return mended
 
     def _look_if_idle(self, waiting_before: int) -> None:
         """Fold if nothing came since the last look, otherwise look again later: one timer serves all appends."""

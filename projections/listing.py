@@ -29,6 +29,8 @@ from projections.sqlite_views import (
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = {ThreadSortKey.CREATED_AT: "created_at", ThreadSortKey.UPDATED_AT: "updated_at"}
+_LARGEST_PAGE = 2**62
+"""SQLite counts to 2**63; no page comes near to it."""
 _FILE_NAME_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
 
 
@@ -74,7 +76,7 @@ def page_in(connection: sqlite3.Connection, query: ListThreadsParams) -> RowPage
     if query.page_size == 0 or query.cwd_filters == ():
         return RowPage((), None)
     column, descending = _COLUMNS[query.sort_key], query.sort_direction is SortDirection.DESC
-    wanted = query.page_size + 1
+    wanted = min(query.page_size, _LARGEST_PAGE) + 1
     scans = [scan.rows(connection, column, descending, cursor, wanted) for scan in _scans(query)]
     merged = heapq.merge(*scans, key=lambda row: (row[-1], row[0]), reverse=descending)
     rows = list(islice(merged, wanted))

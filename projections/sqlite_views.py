@@ -55,6 +55,8 @@ CREATE INDEX thread_by_cwd_created ON thread (shelf, cwd, created_at, id) WHERE 
 CREATE INDEX thread_by_cwd_updated ON thread (shelf, cwd, updated_at, id) WHERE shelf IS NOT NULL;
 """
 
+_NAMES = ("projection", "thread", "summary", "item_index")
+
 ACTIVE_SHELF, ARCHIVED_SHELF = 0, 1
 """Values of `thread.shelf`: which listing shows the thread; NULL for none."""
 
@@ -80,6 +82,17 @@ class SqliteViews:
         """
         if not await self._file.read(_is_current):
             await self._file.write(_remake)
+
+    async def mend(self) -> bool:
+        """Make the tables anew if some are gone; say whether they were.
+
+        Raises:
+            LogUnavailable: The file cannot be written.
+        """
+        lost = not await self._file.read(_are_there)
+        if lost:
+            await self._file.write(_remake)
+        return lost
 
     async def snapshot(self, partition: int, threads: Collection[ThreadId]) -> Snapshot:
         return await self._file.read(lambda connection: Snapshot(mark_in(connection), states_in(connection, threads)))
@@ -112,6 +125,21 @@ class SqliteViews:
         )
         return [IndexEntry(*row) for row in rows]
 
+    async def begin_anew(self) -> None:
+        """Forget everything: whoever reads next folds the log from its start."""
+
+        def forget(connection: sqlite3.Connection) -> None:
+            for table in ("thread", "summary", "item_index"):
+                connection.execute(f"DELETE FROM {table}")
+            connection.execute("UPDATE projection SET generation = generation + 1, checkpoint = 1")
+
+        await self._file.write(forget)
+
+    async def known_threads(self, partition: int) -> Sequence[ThreadId]:
+        """Return every thread that is in the views, deleted and frozen ones too."""
+        rows = await self._file.read(lambda connection: connection.execute("SELECT id FROM thread").fetchall())
+        return [ThreadId(str(UUID(bytes=key))) for (key,) in rows]
+
 
 def fold_in_force() -> str:
     """Name the fold of this version; one that knows another schema understands other records, so that is named too."""
@@ -122,9 +150,12 @@ def mark_in(connection: sqlite3.Connection) -> Mark:
     """Return how far the views have come.
 
     Raises:
-        ViewsUnavailable: Another version of this program keeps the views now.
+        ViewsUnavailable: They are gone, or another version of this program keeps them now.
     """
-    fold, generation, checkpoint = connection.execute("SELECT fold, generation, checkpoint FROM projection").fetchone()
+    row = connection.execute("SELECT fold, generation, checkpoint FROM projection").fetchone()
+    if row is None:
+        raise ViewsUnavailable("the views were emptied; open the store again to have them made anew")
+    fold, generation, checkpoint = row
     if fold != fold_in_force():
         raise ViewsUnavailable(
             "another version of eventstore has taken the views over; restart with the newest version"
@@ -184,8 +215,16 @@ def comparable_source(source_json: str | None) -> str:
     return orjson.dumps(orjson.loads(source_json), option=orjson.OPT_SORT_KEYS).decode()
 
 
+def _are_there(connection: sqlite3.Connection) -> bool:
+    """Say whether the views have all their tables, and a checkpoint."""
+    marks = ", ".join("?" * len(_NAMES))
+    sql = f"SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ({marks})"
+    (tables,) = connection.execute(sql, _NAMES).fetchone()
+    return tables == len(_NAMES) and connection.execute("SELECT 1 FROM projection").fetchone() is not None
+
+
 def _is_current(connection: sqlite3.Connection) -> bool:
-    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'projection'").fetchone() is None:
+    if not _are_there(connection):
         return False
     return bool(connection.execute("SELECT fold FROM projection").fetchone() == (fold_in_force(),))
 
@@ -196,8 +235,9 @@ def _remake(connection: sqlite3.Connection) -> None:
         return
     generation = 1
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'projection'").fetchone():
-        generation += connection.execute("SELECT generation FROM projection").fetchone()[0]
-    for table in ("projection", "thread", "summary", "item_index"):
+        (before,) = connection.execute("SELECT coalesce(max(generation), 0) FROM projection").fetchone()
+        generation += before
+    for table in _NAMES:
         connection.execute(f"DROP TABLE IF EXISTS {table}")
     for statement in _TABLES.split(";"):
         if statement.strip():

@@ -34,10 +34,17 @@ class Where:
     views: str | None = None
     actor: str | None = None
 
-    def settings(self) -> Settings:
-        from eventstore.settings import load_settings
 
-        return load_settings(log=self.log, views=self.views, actor=self.actor)
+def settings_of(context: typer.Context) -> Settings:
+    """Return the settings: what was said before the command wins over the environment.
+
+    Raises:
+        InvalidRequest: One of them is wrong.
+    """
+    from eventstore.settings import load_settings
+
+    where = context.find_object(Where) or Where()
+    return load_settings(log=where.log, views=where.views, actor=where.actor)
 
 
 def with_store(context: typer.Context, work: Callable[[Embedded], Awaitable[int | None]]) -> int:
@@ -46,10 +53,8 @@ def with_store(context: typer.Context, work: Callable[[Embedded], Awaitable[int 
 
     from eventstore.wiring import open_embedded
 
-    settings = context.find_object(Where) or Where()
-
     async def opened() -> int:
-        async with open_embedded(settings.settings()) as embedded:
+        async with open_embedded(settings_of(context)) as embedded:
             gc.enable()
             return await work(embedded) or 0
 
@@ -68,13 +73,12 @@ async def resolve(store: EventSourcedThreadStore, text: str) -> ThreadId:
     if len(digits) >= _FULL_LENGTH or ":" in text:
         return parse_thread_id(text.strip())
     if not digits or not all(digit in hexdigits for digit in digits):
-        raise InvalidRequest(f"invalid thread id {text!r}: give a UUID or the beginning of one; eventstore list has them")
-    match await store.matching(digits):
-        case []:
-            raise InvalidRequest(f"no thread begins with {text}; eventstore list shows which there are")
-        case [only]:
-            return only
-        case [one, other, *_]:
-            raise InvalidRequest(f"{text} is the beginning of {one} and of {other}; give more of it")
-        case _:
-            raise AssertionError("a sequence has no, one or more members")
+        raise InvalidRequest(
+            f"invalid thread id {text!r}: give a UUID or the beginning of one; eventstore list has them"
+        )
+    found = await store.matching(digits)
+    if not found:
+        raise InvalidRequest(f"no thread begins with {text}; eventstore list shows which there are")
+    if len(found) > 1:
+        raise InvalidRequest(f"{text} is the beginning of {found[0]} and of {found[1]}; give more of it")
+    return found[0]

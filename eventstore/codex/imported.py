@@ -34,9 +34,6 @@ class LineNames(NamedTuple):
     """The latest of all."""
 
 
-NO_NAMES = LineNames(None, None)
-
-
 class Takeover(NamedTuple):
     """What is to be said here so that the thread follows its home."""
 

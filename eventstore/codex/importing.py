@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from eventstore.admission import Lifecycle
 from eventstore.codex.homes import RolloutFile
-from eventstore.codex.imported import NO_NAMES, Takeover, takeover
+from eventstore.codex.imported import Takeover, takeover
 from eventstore.codex.intake import Intake
 from eventstore.codex.rollout import BadLine
 from eventstore.codex.rolloutlines import NoRollout, RolloutLines, opened
@@ -123,7 +123,7 @@ class Importer:
         """Stand on the ports; `actor` is named in the events, `within` is the deadline of each step in seconds."""
         self._views = views
         self._history = History(feed, views)
-        self._intake = Intake(log, views, actor=actor, within=within)
+        self._intake = Intake(log, feed, views, actor=actor, within=within)
         self._commands = Commands(log, feed, views, actor=actor, within=within)
         self._busy: WeakValueDictionary[ThreadId, asyncio.Lock] = WeakValueDictionary()
 
@@ -207,7 +207,7 @@ class Importer:
             read = 0
             async for batch in self._history.items(thread_id, view, start=start, stop=start + _COMPARED_AT_ONCE):
                 read += len(batch)
-                yield [Item(stored.at_millis, stored.type, stored.text, stored.extras) for stored in batch]
+                yield [stored.item for stored in batch]
             start += read
             if read < _COMPARED_AT_ONCE:
                 return
@@ -226,9 +226,7 @@ class Importer:
 
     async def _follow(self, file: RolloutFile, lines: RolloutLines, taken: _Taken) -> Imported:
         """Take over what the home says of the thread, and say what became of the file."""
-        # What a file says of its own thread's name, it does not say of a copy.
-        names = NO_NAMES if taken.outcome is Outcome.FORKED else lines.names(taken.already)
-        due = takeover(file, lines.thread_id, names, before=taken.before, after=taken.after)
+        due = takeover(file, lines.thread_id, lines.names(taken.already), before=taken.before, after=taken.after)
         await self._say(taken.thread_id, due, at=lines.at * 1_000)
         note = "; ".join([f"a copy of thread {lines.thread_id}"] * (taken.outcome is Outcome.FORKED) + due.in_words())
         added = taken.after.head.items - taken.already

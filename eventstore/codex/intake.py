@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from eventstore.errors import WriterFenced
 from eventstore.events import Item
 from eventstore.ids import ThreadId, new_event_id
-from eventstore.ports import EventLog, ThreadView, ThreadViews
+from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.state import ThreadState
 from eventstore.writer import Writer, size_of
 
@@ -24,8 +24,9 @@ _CHUNKS_SENT_TOGETHER = 4
 class Intake:
     """Writes items as they are: the persistence policy is for live threads."""
 
-    def __init__(self, log: EventLog, views: ThreadViews, *, actor: str | None, within: float) -> None:
+    def __init__(self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float) -> None:
         self._log = log
+        self._feed = feed
         self._views = views
         self._actor = actor
         self._within = within
@@ -81,7 +82,7 @@ class Intake:
         return state
 
     def _new_writer(self, thread_id: ThreadId) -> Writer:
-        return Writer(self._log, self._views, thread_id, actor=self._actor)
+        return Writer(self._log, self._feed, self._views, thread_id, actor=self._actor)
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -53,7 +53,7 @@ def immediate(connection: sqlite3.Connection, path: str, *, within: float) -> It
         LogUnavailable: The lock was not to be had within that many seconds, or nothing could be written.
         OutcomeUnknown: The commit failed in a way that does not say whether it took.
     """
-    _begin(connection, path, time.monotonic() + within)
+    patiently(connection, "BEGIN IMMEDIATE", path, within=within)
     try:
         yield
     except BaseException as exc:
@@ -68,10 +68,16 @@ def immediate(connection: sqlite3.Connection, path: str, *, within: float) -> It
         raise translated(exc, path, committing=True) from exc
 
 
-def _begin(connection: sqlite3.Connection, path: str, deadline: float) -> None:
+def patiently(connection: sqlite3.Connection, statement: str, path: str, *, within: float) -> None:
+    """Execute a statement that takes a lock, again and again until it is to be had.
+
+    Raises:
+        LogUnavailable: It was not within that many seconds, or something else is wrong with the file.
+    """
+    deadline = time.monotonic() + within
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement)
             return
         except sqlite3.Error as exc:
             busy = getattr(exc, "sqlite_errorcode", 0) & 0xFF in _BUSY

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 from eventstore.errors import LogUnavailable, OutcomeUnknown
 from eventstore.sqlite import migrations
-from eventstore.sqlite.edge import immediate, translated
+from eventstore.sqlite.edge import immediate, patiently, translated
 from eventstore.sqlite.room import Room, RunTogether, run_one_by_one
 
 T = TypeVar("T")
@@ -23,9 +23,10 @@ T = TypeVar("T")
 Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 MEMORY = ":memory:"
-_WAL_PAGES = 4_000
-"""Pages in the write-ahead log before they are copied into the file: 16 MiB, so that hot pages are copied once."""
-_CACHE_KIB = 16_384
+_WAL_PAGES = 1_000
+"""Pages in the write-ahead log before they are copied into the file. A larger log is slower: while it grows, each fsync
+also has to write the file's new size."""
+_CACHE_KIB = 4_096
 
 
 class SqliteFile:
@@ -54,7 +55,11 @@ class SqliteFile:
         first = self._prepared(migrations.shipped() if upgrades is None else upgrades)
         first.execute("PRAGMA busy_timeout = 0")  # writers wait in `edge.immediate`
         self.writing = Room("eventstore-writing", first, run_together=run_together, patience=self.within)
-        self.reading = self.writing if self.path == MEMORY else Room("eventstore-reading", self._connected())
+        try:
+            self.reading = self.writing if self.path == MEMORY else Room("eventstore-reading", self._connected())
+        except BaseException:
+            await self.writing.close()
+            raise
 
     async def close(self) -> None:
         if self.reading is not self.writing:
@@ -112,24 +117,34 @@ class SqliteFile:
     def _prepared(self, upgrades: Sequence[str]) -> sqlite3.Connection:
         if self.path != MEMORY:
             _create_private(Path(self.path))
-        try:
-            connection = self._connected()
-            try:
+        with self._connecting() as connection:
+            # Only read until it is known to be ours.
+            newest = migrations.is_newest(connection, self.path, upgrades)
+            # Processes that make the same file at once meet here in a lock that SQLite's own waiting does not cover.
+            patiently(connection, "PRAGMA journal_mode = WAL", self.path, within=self.within)
+            if not newest:
                 self.migrated_from = migrations.migrate(connection, self.path, upgrades, within=self.within)
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
+        with self._connecting() as connection:
+            return connection
+
+    @contextmanager
+    def _connecting(self) -> Iterator[sqlite3.Connection]:
+        """Open a connection, which is closed again if the block fails."""
+        try:
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=self.within)
+            try:
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+                yield connection
             except BaseException:
                 connection.close()
                 raise
         except sqlite3.Error as exc:
             raise translated(exc, self.path) from exc
-        return connection
-
-    def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=self.within)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        connection.execute("PRAGMA trusted_schema = OFF")
-        return connection
 
 
 def _create_private(path: Path) -> None:

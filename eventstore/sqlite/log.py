@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
@@ -163,17 +164,22 @@ class SqliteFeed:
             start = entries[-1].position.offset + 1
 
     async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
-        def select(connection: sqlite3.Connection) -> list[Entry]:
-            found = (
-                connection.execute("SELECT offset, thread, record FROM log WHERE offset = ?", (offset,)).fetchone()
-                for offset in offsets
-            )
-            return [decoded(row) for row in found if row is not None]
-
-        entries = await self._file.read(select)
-        if len(entries) != len(offsets):
-            raise LogTruncated(f"records of thread {thread_id} are missing from {self._file.path}; restore a backup")
-        return entries
+        if not offsets:
+            return []
+        # The index by thread makes this one walk over the thread's own records, void ones included.
+        span = (key_of(thread_id), offsets[0], offsets[-1])
+        rows = await self._file.read(
+            lambda connection: connection.execute(
+                "SELECT offset, record FROM log WHERE thread = ? AND offset BETWEEN ? AND ? ORDER BY offset", span
+            ).fetchall()
+        )
+        found = dict(rows)
+        try:
+            return [_entry(offset, thread_id, found[offset]) for offset in offsets]
+        except KeyError as exc:
+            raise LogTruncated(
+                f"the record at offset {exc} of thread {thread_id} is missing from {self._file.path}; restore a backup"
+            ) from exc
 
     async def _entries(self, sql: str, *values: object) -> list[Entry]:
         rows = await self._file.read(lambda connection: connection.execute(sql, values).fetchall())
@@ -190,10 +196,16 @@ def key_of(thread_id: ThreadId) -> bytes:
     return UUID(thread_id).bytes
 
 
-def thread_of(key: bytes) -> ThreadId | None:
-    return ThreadId(str(UUID(bytes=key))) if len(key) == 16 else None
+@lru_cache(maxsize=4_096)
+def thread_of(key: object) -> ThreadId | None:
+    """Return the thread that the key names; None for one that others wrote: SQLite keeps any type in any column."""
+    return ThreadId(str(UUID(bytes=key))) if isinstance(key, bytes) and len(key) == 16 else None
 
 
 def decoded(row: tuple[int, bytes, bytes]) -> Entry:
     offset, key, record = row
-    return Entry(Position(PARTITION, offset), thread_of(key), codec().decode(record))
+    return _entry(offset, thread_of(key), record)
+
+
+def _entry(offset: int, thread_id: ThreadId | None, record: bytes) -> Entry:
+    return Entry(Position(PARTITION, offset), thread_id, codec().decode(record if isinstance(record, bytes) else b""))

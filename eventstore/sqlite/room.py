@@ -28,6 +28,8 @@ _TRY_AGAIN_AFTER = 5.0
 """Seconds for which the thread then has all jobs."""
 _LOOK_EVERY = 0.05
 """Seconds between two looks for jobs that ran out of time: one timer for all is cheaper than a timer a job."""
+_GRACE = 2 * _LOOK_EVERY
+"""Seconds beyond its time that a job is given: whoever waits for a lock until then knows that nothing was written."""
 
 
 class Job(Generic[T]):
@@ -164,7 +166,8 @@ class Room:
 
     def _send_away(self, jobs: list[Job[Any]]) -> None:
         self._away = jobs
-        self.patience = self._patience
+        left = min(job.deadline for job in jobs) - self._loop.time()
+        self.patience = max(0.0, min(self._patience, left))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
@@ -183,13 +186,20 @@ class Room:
 
     def _come_back(self) -> None:
         jobs, self._away = self._away, []
+        now = self._loop.time()
+        again: list[Job[Any]] = []
         for job in jobs:
-            job.settle()
+            if isinstance(job.error, Locked) and job.deadline > now:
+                # The thread gave the lock up when another of them ran out of time.
+                again.append(job)
+            else:
+                job.settle()
+        self._waiting = again + self._waiting
         self._turn()
 
     def _look(self) -> None:
         now = self._loop.time()
         for job in (*self._away, *self._waiting):
-            if job.deadline <= now and not job.future.done():
+            if job.deadline + _GRACE <= now and not job.future.done():
                 job.future.set_exception(TimeoutError())
         self._looking = self._loop.call_later(_LOOK_EVERY, self._look) if self._away else None

@@ -50,7 +50,7 @@ async def _against_jsonl(folder: Path, rounds: int) -> Figure:
     file.write_text("\n".join(lines))
     ratios = []
     async with fresh_store(folder / "history-10.db") as embedded:
-        (thread,) = await embedded.views.all(after=None, limit=1)
+        (thread,) = await embedded.views.thread_ids(after=None, limit=1)
         for _ in range(rounds):
             before = timed_raw(lambda: [json.loads(line) for line in file.open()])
             ratios.append(await timed(lambda: _load(embedded, thread)) / before)
@@ -106,14 +106,19 @@ def _batches(length: int, each: int) -> list[tuple[object, ...]]:
     return [items(each, first=first) for first in range(0, length, each)]
 
 
+def _resident() -> int:
+    """Return this process's resident bytes (a peak would be the parent's, which a child begins with)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
 async def _print_growth(path: str) -> None:
     async with fresh_store(Path(path)) as embedded:
-        (thread,) = await embedded.views.all(after=None, limit=1)
+        (thread,) = await embedded.views.thread_ids(after=None, limit=1)
         await embedded.store.read_items(ReadItemsParams(thread_id=thread, page_size=1))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = _resident()
         history = await embedded.store.load_history(LoadThreadHistoryParams(thread_id=thread))
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-        print(grown, sum(len(item.text) for item in history.items))
+        print(_resident() - before, sum(len(item.text) for item in history.items))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ async def test_an_append_of_nothing_or_of_what_is_dropped_changes_nothing(store:
     ids=["limited", "extended", "paginated"],
 )
 async def test_the_policy_of_the_threads_mode_decides_and_order_stays(
-    store: ThreadStore, given: dict[str, object], kept: list[int]
+    store: ThreadStore, given: dict[str, Any], kept: list[int]
 ) -> None:
     thread_id = await created(store, **given)
     await append(store, thread_id, *MIXED)

@@ -123,6 +123,7 @@ async def test_resuming_and_leaving_changes_nothing_that_a_reader_sees(store: Th
     await store.shutdown_thread(thread_id)
 
     assert before == await read(store, thread_id)
+    assert before.version == 2
 
 
 async def test_a_thread_resumed_from_the_archive_stays_there(store: ThreadStore) -> None:

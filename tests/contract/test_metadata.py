@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import JsonValue
 
 from eventstore import ReadThreadParams, RolloutItem, ThreadMetadataPatch, ThreadStore, UpdateThreadMetadataParams
 from eventstore.documents import GitInfo, GitInfoPatch, ThreadMemoryMode, TokenUsage
@@ -29,7 +30,7 @@ async def test_items_imply_metadata(store: ThreadStore) -> None:
     thread_id = await created(
         store, source="vscode", cli_version="1.2.3", metadata={"cwd": "/work", "model_provider": "azure"}
     )
-    usage = {"input_tokens": 5, "total_tokens": 7}
+    usage: dict[str, JsonValue] = {"input_tokens": 5, "total_tokens": 7}
     await append(
         store,
         thread_id,

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from eventstore.admission import NO_THREAD, Admitted, Lifecycle, admit, advance
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.documents import LoadThreadHistoryParams, RolloutItem, StoredItem
+from eventstore.errors import EventStoreError
 from eventstore.events import Item, ItemsAppended, ThreadCreated, ThreadDeleted, WriterClosed, WriterOpened
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed
@@ -50,6 +51,17 @@ class Label(NamedTuple):
     @property
     def text(self) -> str:
         return f"{self} ".ljust(self.size, "x")
+
+    @classmethod
+    def parse(cls, name: str) -> Label:
+        """Read a label back.
+
+        Raises:
+            ValueError: It is none.
+        """
+        writer, append, of, size = name.split("/")
+        item, _, total = of.partition(".")
+        return cls(writer, int(append), int(item), int(total), int(size))
 
 
 def labels(writer: str, append: int, *, items: int, size: int = 0) -> list[Label]:
@@ -156,25 +168,26 @@ def _label_of(item: StoredItem) -> str:
     text = str(item.payload.get("message", ""))
     name = text.split(" ", 1)[0]
     try:
-        writer, append, of, size = name.split("/")
-        number, _, total = of.partition(".")
-        sound = Label(writer, int(append), int(number), int(total), int(size)).text == text
+        sound = Label.parse(name).text == text
     except ValueError:
         sound = False
     return name if sound else f"?{text[:60]}"
 
 
-def judge(journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]]) -> list[str]:
+def judge(
+    journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]], *, unrivalled: bool = False
+) -> list[str]:
     """Say everything that is wrong with the histories, given the journals; nothing if all is well.
 
-    An append that several journals name by one append id is one append: acknowledged if one of them says so.
+    An append that several journals name by one append id is one append. `unrivalled` says that no writer of the run was
+    ever fenced: then whatever was received is in the log and counts, flushed or not.
     """
     return [
         *_ordinals(histories),
         *_invented(journals, histories),
         *_doubled(histories),
         *_torn(journals, histories),
-        *_lost(journals, histories),
+        *_lost(journals, histories, unrivalled),
         *_reordered(journals, histories),
     ]
 
@@ -212,12 +225,16 @@ def _torn(journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]]) 
             yield f"{attempt.thread_id}: the append of {attempt.texts[0]!r} is torn: places {_short(found)}"
 
 
-def _lost(journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]]) -> Iterator[str]:
+def _lost(journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]], unrivalled: bool) -> Iterator[str]:
     places = _places(histories)
     for attempt in _attempts(journals):
         for text in attempt.texts:
-            if attempt.acknowledged and (attempt.thread_id, text) not in places:
+            if (attempt.thread_id, text) in places:
+                continue
+            if attempt.acknowledged:
                 yield f"{attempt.thread_id}: {text!r} was acknowledged and is lost"
+            elif attempt.received and unrivalled:
+                yield f"{attempt.thread_id}: {text!r} was received and is lost"
 
 
 def _reordered(journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]]) -> Iterator[str]:
@@ -265,20 +282,23 @@ class ViewsOfFile:
         self._views = SqliteViews(file)
 
     async def everything(self, threads: Sequence[ThreadId]) -> tuple[int, dict[ThreadId, ThreadState]]:
-        return await self._file.read(lambda connection: (mark_in(connection).checkpoint, states_in(connection, threads)))
+        return await self._file.read(
+            lambda connection: (mark_in(connection).checkpoint, states_in(connection, threads))
+        )
 
     async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
         return await self._views.index(thread_id, start=start, stop=stop)
 
 
-async def objections(path: Path, journals: Sequence[Journal]) -> list[str]:
+async def objections(path: Path, journals: Sequence[Journal], *, unrivalled: bool = False) -> list[str]:
     """Open a fresh store on the file and say everything that is wrong with what it keeps."""
     async with open_embedded(Settings(log=f"sqlite:{path}", actor="the judge")) as parts:
-        return await objections_to(journals, parts.store, parts.feed, ViewsOfFile(parts.file))
+        views = ViewsOfFile(parts.file)
+        return await objections_to(journals, parts.store, parts.feed, views, unrivalled=unrivalled)
 
 
 async def objections_to(
-    journals: Sequence[Journal], store: ThreadStore, feed: EventFeed, views: StoredViews
+    journals: Sequence[Journal], store: ThreadStore, feed: EventFeed, views: StoredViews, *, unrivalled: bool = False
 ) -> list[str]:
     """Read every thread that was attempted and judge it; the store must be a fresh one.
 
@@ -293,13 +313,18 @@ async def objections_to(
         replayed = plainly_replayed(mine)
         if not replayed:
             continue
-        history = await store.load_history(LoadThreadHistoryParams(thread_id=thread_id, include_archived=True))
+        try:
+            history = await store.load_history(LoadThreadHistoryParams(thread_id=thread_id, include_archived=True))
+        except EventStoreError as exc:
+            objections.append(f"{thread_id}: its history cannot be read: {exc!r}")
+            continue
         histories[thread_id] = said_in(history.items)
         if [(item.type, item.text) for item in history.items] != [(item.type, item.payload) for item in replayed]:
             objections.append(f"{thread_id}: its history is not what a replay of the log gives")
     for thread_id in {attempt.thread_id for attempt in _attempts(journals)} - histories.keys():
         histories[thread_id] = []
-    return [*objections, *judge(journals, histories), *await _differences(entries, threads, views)]
+    judged = judge(journals, histories, unrivalled=unrivalled)
+    return [*objections, *judged, *await _differences(entries, threads, views)]
 
 
 def plainly_replayed(entries: Iterable[Entry]) -> list[Item]:

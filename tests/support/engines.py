@@ -20,6 +20,7 @@ from uuid import UUID
 from eventstore.ids import ThreadId
 from eventstore.ports import EventFeed, EventLog, ThreadViews
 from eventstore.settings import Settings
+from eventstore.sqlite.file import Synchronous
 from eventstore.store import ThreadStore
 from eventstore.threads import EventSourcedThreadStore
 from eventstore.wiring import Embedded, open_embedded
@@ -80,13 +81,14 @@ class Engine(Protocol):
 class SqliteEngine:
     """Stores on SQLite: on one file, or each on its own in memory."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, synchronous: Synchronous = "FULL") -> None:
         self.path = path
+        self._synchronous = synchronous
         self._opened: dict[int, tuple[Embedded, AsyncExitStack]] = {}
 
     async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
         stack = AsyncExitStack()
-        settings = Settings(log=f"sqlite:{self.path}", actor="a test", within=within)
+        settings = Settings(log=f"sqlite:{self.path}", actor="a test", within=within, synchronous=self._synchronous)
         parts = await stack.enter_async_context(open_embedded(settings))
         store = parts.store
         if through is not untouched:

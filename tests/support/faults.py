@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from eventstore.documents import ListThreadsParams, Position
-from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown
+from eventstore.documents import Position
+from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, ViewsBehind
 from eventstore.events import Event
 from eventstore.ids import ThreadId
-from eventstore.ports import Entry, EventFeed, EventLog, RowPage, ThreadView, ThreadViews
+from eventstore.ports import Entry, EventLog, ThreadView
 from eventstore.state import IndexEntry
 from tests.support.engines import Ports
+from tests.support.passing import PassingFeed, PassingViews
 
 T = TypeVar("T")
 
@@ -63,78 +64,65 @@ class FaultyLog:
         return positions
 
 
-class WatchedFeed:
+class WatchedFeed(PassingFeed):
     """A feed that counts the entries it gave, and before whose next end something else happens."""
 
     def __init__(self) -> None:
-        self._feed: EventFeed
         self.entries = 0
         self.before_end: Callable[[], Awaitable[object]] | None = None
 
     def through(self, ports: Ports) -> Ports:
-        self._feed = ports.feed
+        self.feed = ports.feed
         return replace(ports, feed=self)
-
-    def partition_of(self, thread_id: ThreadId) -> int:
-        return self._feed.partition_of(thread_id)
 
     async def end(self, partition: int) -> int:
         if self.before_end is not None:
             happens, self.before_end = self.before_end, None
             await happens()
-        return await self._feed.end(partition)
+        return await super().end(partition)
 
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
-        return self._counted(await self._feed.read(partition, start=start, limit=limit))
+        return self._counted(await super().read(partition, start=start, limit=limit))
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
-        async for entries in self._feed.replay(thread_id, start=start, stop=stop):
+        async for entries in super().replay(thread_id, start=start, stop=stop):
             yield self._counted(entries)
 
     async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
-        return self._counted(await self._feed.fetch(thread_id, offsets))
+        return self._counted(await super().fetch(thread_id, offsets))
 
     def _counted(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         self.entries += len(entries)
         return entries
 
 
-class OvertakenViews:
-    """Views before whose answer something else happens, once."""
+class OvertakenViews(PassingViews):
+    """Views before whose answer something else happens, once, and that can be made to fall behind."""
 
     def __init__(self) -> None:
-        self._views: ThreadViews
+        self.behind = False
+        """While true, no position is reached."""
         self._first: dict[str, Callable[[], Awaitable[object]]] = {}
         self.fired = 0
 
     def through(self, ports: Ports) -> Ports:
-        self._views = ports.views
+        self.views = ports.views
         return replace(ports, views=self)
 
     def before(self, call: str, happens: Callable[[], Awaitable[object]]) -> None:
-        """Let something happen before the next `reach`, `get` or `index` is answered."""
+        """Let something happen before the next `reach` or `index` is answered."""
         self._first[call] = happens
 
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
         await self._overtaken("reach")
-        return await self._views.reach(position, thread_id, within=within)
-
-    async def get(self, thread_id: ThreadId) -> ThreadView | None:
-        await self._overtaken("get")
-        return await self._views.get(thread_id)
+        if self.behind:
+            self.fired += 1
+            raise ViewsBehind("ordered by the test")
+        return await super().reach(position, thread_id, within=within)
 
     async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
         await self._overtaken("index")
-        return await self._views.index(thread_id, start=start, stop=stop)
-
-    async def page(self, query: ListThreadsParams) -> RowPage:
-        return await self._views.page(query)
-
-    async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
-        return await self._views.thread_ids(after=after, limit=limit)
-
-    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
-        return await self._views.matching(prefix, limit=limit)
+        return await super().index(thread_id, start=start, stop=stop)
 
     async def _overtaken(self, call: str) -> None:
         happens = self._first.pop(call, None)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.checker import Journal, Pen, labels, read_journal, spoken
+from tests.support.checker import Journal, Label, Pen, labels, read_journal, spoken
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60.0
@@ -185,7 +185,7 @@ async def _writes(
     await _made_live(store, thread_id)
     unflushed: list[int] = []
 
-    async def append(texts: list[Any], append_id: str | None) -> None:
+    async def append(texts: list[Label], append_id: str | None) -> None:
         number = pen.attempt(thread_id, texts, append_id)
         items = [spoken(label) for label in texts]
         await store.append_items(
@@ -195,7 +195,7 @@ async def _writes(
         unflushed.append(number)
 
     for append_id, texts in spec.get("retry", {}).get(thread_id, []):
-        await append([_label(text) for text in texts], append_id)
+        await append([Label.parse(text) for text in texts], append_id)
     for number in numbers:
         items, size, named = dice.choice(spec["shapes"])
         await append(labels(spec["name"], number, items=items, size=size), new_thread_id() if named else None)
@@ -215,14 +215,6 @@ async def _made_live(store: Any, thread_id: str) -> None:
     except InvalidRequest:
         await store.create_thread(CreateThreadParams(thread_id=thread_id))
         await store.persist_thread(thread_id)
-
-
-def _label(text: str) -> Any:
-    from tests.support.checker import Label
-
-    writer, append, of, size = text.split("/")
-    item, _, total = of.partition(".")
-    return Label(writer, int(append), int(item), int(total), int(size))
 
 
 async def do_import(spec: Spec, pen: Pen) -> None:
@@ -273,20 +265,21 @@ async def do_open_new_files(spec: Spec, pen: Pen) -> None:
             pen.acknowledged(attempt)
 
 
-async def do_open(spec: Spec, pen: Pen) -> None:
-    """Open the file at the same time as others, with `upgrades` for migrations, and close it."""
+async def do_open_each(spec: Spec, pen: Pen) -> None:
+    """Open one file after the other at the same time as others, with `upgrades` for migrations."""
     from eventstore.sqlite.file import SqliteFile
     from projections.sqlite_views import SqliteViews
 
-    await waits(pen)
-    file = SqliteFile(spec["path"])
-    pen.note("opening")
-    await file.open(upgrades=spec.get("upgrades"))
-    try:
-        await SqliteViews(file).open()
-        pen.note("opened", backup=str(file.migrated_from) if file.migrated_from else None)
-    finally:
-        await file.close()
+    for path in spec["paths"]:
+        await waits(pen)
+        file = SqliteFile(path)
+        pen.note("opening", path=path)
+        await file.open(upgrades=spec.get("upgrades"))
+        try:
+            await SqliteViews(file).open()
+            pen.note("opened", path=path, backup=str(file.migrated_from) if file.migrated_from else None)
+        finally:
+            await file.close()
 
 
 async def do_contend(spec: Spec, pen: Pen) -> None:

@@ -32,6 +32,7 @@ from eventstore.documents import (
     UpdateThreadMetadataParams,
 )
 from eventstore.errors import InvalidRequest
+from eventstore.events import Item
 
 THREAD = "019dbb4e-0f0a-7c33-9a56-2f4f3b7f1f10"
 OTHER = "019dbb57-91c2-7e01-8a11-0a5d3f2b9c44"
@@ -313,8 +314,8 @@ class TestAHistory:
         {
             "thread_id": THREAD,
             "items": (
-                StoredItem(0, Position(3, 41), 1_776_964_829_115, "session_meta", '{"id":"x"}', None),
-                StoredItem(1, Position(3, 44), 1_776_964_833_001, "event_msg", '{"n": 123456789012345678901}', "{}"),
+                StoredItem(0, Position(3, 41), Item(1_776_964_829_115, "session_meta", '{"id":"x"}')),
+                StoredItem(1, Position(3, 44), Item(1_776_964_833_001, "event_msg", '{"n": 123456789012345678901}', "{}")),
             ),
         }
     )

@@ -22,6 +22,19 @@ def shipped() -> list[str]:
     return [file.read_text("utf-8") for file in sorted(Path(__file__).parent.glob("*.sql"))]
 
 
+def is_newest(connection: sqlite3.Connection, path: str, migrations: Sequence[str]) -> bool:
+    """Say whether nothing is to be done; the file is only read.
+
+    Raises:
+        TopicMisconfigured: The file is another program's, or a newer version of this one wrote it.
+    """
+    connection.execute("BEGIN")  # one moment: another process may be making the file right now
+    try:
+        return _version(connection, path, len(migrations)) == len(migrations)
+    finally:
+        connection.execute("ROLLBACK")
+
+
 def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[str], *, within: float) -> Path | None:
     """Bring the file to the newest version; return where an older file was copied to first, if it was older.
 
@@ -29,11 +42,9 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[str]
         TopicMisconfigured: The file is another program's, or a newer version of this one wrote it.
         LogUnavailable: The file cannot be read or written.
     """
-    if _version(connection, path, len(migrations)) == len(migrations):
-        return None
     with immediate(connection, path, within=within):
         version = _version(connection, path, len(migrations))
-        copied = _copy_beside(connection, path, version) if version else None
+        copied = _copy_beside(connection, path, version) if 0 < version < len(migrations) else None
         for number in range(version, len(migrations)):
             for statement in migrations[number].split(";"):
                 if statement.strip():

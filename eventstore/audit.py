@@ -1,0 +1,152 @@
+"""The log as it is, record by record, each with its verdict: nothing is left out, and nothing is taken on trust.
+
+Every thread is folded from its first record on, so verdicts are right wherever the reading begins to show them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, assert_never
+
+from eventstore.admission import Admitted, Duplicate, Fenced, Refused, Verdict
+from eventstore.codec import ForeignRecord, UnreadableRecord
+from eventstore.codex.moments import moment
+from eventstore.documents import EventRecord, Position
+from eventstore.errors import InvalidRequest
+from eventstore.events import Command, Event, items_of
+from eventstore.ids import ThreadId
+from eventstore.ports import Entry, EventFeed
+from eventstore.state import UNKNOWN_THREAD, ThreadState, freeze, step
+
+_BATCH = 500
+"""Entries read at a time: bounds the memory of an audit beside one state a thread."""
+UNKNOWN_KIND = "unknown"
+
+
+async def audit(
+    feed: EventFeed, thread_id: ThreadId | None = None, *, since: Position | None = None, every: float | None = None
+) -> AsyncIterator[EventRecord]:
+    """Yield the records of one thread, or of all, with their verdicts, up to the log's end.
+
+    Only those from `since` on are shown. With `every`, the reading goes on for ever, looking for more so many seconds
+    after it has come to the end.
+
+    Raises:
+        LogTruncated: The log's beginning is gone, and with it the ground for any verdict.
+        LogUnavailable: The log cannot be reached.
+    """
+    auditor = Auditor()
+    partition = 0 if thread_id is None else feed.partition_of(thread_id)
+    start = 0
+    while True:
+        end = await feed.end(partition)
+        async for entries in _entries(feed, partition, thread_id, start, end):
+            for entry in entries:
+                record = auditor.judge(entry)
+                if since is None or entry.position >= since:
+                    yield record
+        start = end
+        if every is None:
+            return
+        await asyncio.sleep(every)
+
+
+def parse_position(text: str) -> Position:
+    """Read `PARTITION:OFFSET`, or an offset alone for a log of one partition.
+
+    Raises:
+        InvalidRequest: It is neither.
+    """
+    partition, colon, offset = text.rpartition(":")
+    digits = (partition if colon else "0", offset)
+    if not all(part.isascii() and part.isdecimal() and len(part) <= 18 for part in digits):
+        raise InvalidRequest(f"{text!r} is no position; give one as eventstore events shows it, e.g. 0:12")
+    return Position(int(digits[0]), int(digits[1]))
+
+
+class Auditor:
+    """Judges entries in log order, as the projector does."""
+
+    def __init__(self) -> None:
+        self._states: dict[ThreadId, ThreadState] = {}
+
+    def judge(self, entry: Entry) -> EventRecord:
+        """Return the entry as a record with its verdict."""
+        event = entry.event
+        match event:
+            case ForeignRecord(why=why):
+                return _record(entry, verdict="foreign", why=why)
+            case UnreadableRecord(why=why):
+                return self._frozen(entry, why)
+            case _ if event.thread_id != entry.thread_id:
+                return _record(entry, event, verdict="foreign", why="its key is not the thread it names")
+        state = self._states.get(event.thread_id, UNKNOWN_THREAD)
+        if state.frozen is not None:
+            return _record(entry, event, verdict="unreadable", why=f"the thread is frozen: {state.frozen}")
+        try:
+            done = step(state, event, offset=entry.position.offset)
+        except Exception as exc:
+            return self._frozen(entry, f"the fold raised {exc!r}", event)
+        self._states[event.thread_id] = done.state
+        return _record(entry, event, **_told(done.verdict))
+
+    def _frozen(self, entry: Entry, why: str, event: Event | None = None) -> EventRecord:
+        if entry.thread_id is None:
+            return _record(entry, event, verdict="foreign", why="its key is no thread id")
+        state = self._states.get(entry.thread_id, UNKNOWN_THREAD)
+        self._states[entry.thread_id] = freeze(state, why, offset=entry.position.offset)
+        return _record(entry, event, verdict="unreadable", why=why)
+
+
+async def _entries(
+    feed: EventFeed, partition: int, thread_id: ThreadId | None, start: int, end: int
+) -> AsyncIterator[Sequence[Entry]]:
+    """Yield the entries with start <= offset < end, of one thread or of all."""
+    if thread_id is not None:
+        async for entries in feed.replay(thread_id, start=start, stop=end):
+            yield entries
+        return
+    while start < end and (entries := await feed.read(partition, start=start, limit=min(_BATCH, end - start))):
+        yield [entry for entry in entries if entry.position.offset < end]
+        start = entries[-1].position.offset + 1
+
+
+def _record(entry: Entry, event: Event | None = None, **verdict: Any) -> EventRecord:
+    position = str(entry.position)
+    if event is None:
+        return EventRecord(
+            position=position,
+            kind=UNKNOWN_KIND,
+            event_id=None,
+            thread_id=entry.thread_id,
+            occurred_at=None,
+            **verdict,
+        )
+    writer = (None, None) if isinstance(event, Command) else (event.writer_id, event.writer_seq)
+    return EventRecord(
+        position=position,
+        kind=type(event).__name__,
+        event_id=event.event_id,
+        thread_id=event.thread_id,
+        occurred_at=moment(event.occurred_at),
+        writer_id=writer[0],
+        writer_seq=writer[1],
+        actor=event.actor,
+        items=len(items_of(event)),
+        **verdict,
+    )
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    match verdict:
+        case Admitted():
+            return {"verdict": "admitted"}
+        case Duplicate():
+            return {"verdict": "duplicate", "why": "a repetition of an event that counts"}
+        case Fenced():
+            return {"verdict": "fenced", "why": "its writer is not the thread's writer any more"}
+        case Refused(reason=reason):
+            return {"verdict": "refused", "why": reason.value}
+        case _:
+            assert_never(verdict)

@@ -1,0 +1,62 @@
+"""`FIELD=VALUE` words become a metadata patch (contract §1.4). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from eventstore.documents import GitInfoPatch, ThreadMetadataPatch
+from eventstore.errors import InvalidRequest
+from eventstore.jsontext import MalformedJson, loads
+
+_GIT = "git."
+_JSON_FIELDS = frozenset({"source", "approval_mode", "permission_profile", "token_usage"})
+"""Their values may be JSON; anything that is none is taken as a text."""
+
+
+def patch_of(assignments: Iterable[str]) -> ThreadMetadataPatch:
+    """Return the patch that the words make.
+
+    Raises:
+        InvalidRequest: A word is no assignment, names no field, names one twice, or has a value that does not fit.
+    """
+    fields: dict[str, Any] = {}
+    git: dict[str, Any] = {}
+    for word in assignments:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise InvalidRequest(f"{word!r} is no assignment; write FIELD=VALUE, or FIELD= to clear the field")
+        if name not in known_fields():
+            raise InvalidRequest(f"{name!r} is no field; known are {', '.join(known_fields())}")
+        place, key = (git, name.removeprefix(_GIT)) if name.startswith(_GIT) else (fields, name)
+        if key in place:
+            raise InvalidRequest(f"{name} is given twice; give it once")
+        place[key] = _value(name, value)
+    try:
+        patch = ThreadMetadataPatch.model_validate({**fields, "git_info": git} if git else fields)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise InvalidRequest(f"{first['loc'][0]} cannot be {first['input']!r}: {first['msg']}") from exc
+    for name in fields.keys() - dict(patch.changes()).keys():
+        raise InvalidRequest(f"{name} cannot be cleared; give it a value")
+    return patch
+
+
+def known_fields() -> list[str]:
+    own = [name for name in ThreadMetadataPatch.model_fields if name != "git_info"]
+    return [*own, *(_GIT + name for name in GitInfoPatch.model_fields)]
+
+
+def _value(name: str, text: str) -> Any:
+    if not text:
+        return None
+    if name == "name" and not text.strip():
+        raise InvalidRequest("Thread name cannot be empty.")
+    if name not in _JSON_FIELDS:
+        return text
+    try:
+        return loads(text)
+    except MalformedJson:
+        return text

@@ -1,0 +1,122 @@
+"""`rename`, `set`, `archive`, `unarchive`, `delete`: a word about a thread, which counts when the command returns."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eventstore.cli.opening import ThreadArgument, resolve, with_store
+from eventstore.cli.printing import one_line
+from eventstore.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from eventstore.documents import StoredThread, ThreadMetadataPatch
+    from eventstore.ids import ThreadId
+    from eventstore.threads import EventSourcedThreadStore
+    from eventstore.wiring import Embedded
+
+
+def rename(
+    context: typer.Context,
+    thread: ThreadArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name it gets.", show_default=False)],
+) -> int:
+    """Give a thread a name."""
+
+    async def work(embedded: Embedded) -> None:
+        from eventstore.documents import ThreadMetadataPatch
+
+        if not name.strip():
+            raise InvalidRequest("Thread name cannot be empty.")
+        thread_id = await resolve(embedded.store, thread)
+        renamed = await _patch(embedded.store, thread_id, ThreadMetadataPatch(name=name.strip()))
+        print(f"renamed {thread_id} to {one_line(renamed.name or '')}")
+
+    return with_store(context, work)
+
+
+def set_(
+    context: typer.Context,
+    thread: ThreadArgument,
+    assignments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FIELD=VALUE…",
+            help="E.g. model=gpt-5 git.branch=main; FIELD= clears what can be cleared.",
+            show_default=False,
+        ),
+    ],
+) -> int:
+    """Set or clear metadata of a thread, all fields or none."""
+
+    async def work(embedded: Embedded) -> None:
+        from eventstore.cli.assignments import patch_of
+
+        patch = patch_of(assignments)
+        thread_id = await resolve(embedded.store, thread)
+        changed = await _patch(embedded.store, thread_id, patch)
+        print(f"changed {thread_id}, now at version {changed.version}")
+
+    return with_store(context, work)
+
+
+def archive(context: typer.Context, thread: ThreadArgument) -> int:
+    """Move a thread to the archived ones."""
+
+    async def work(embedded: Embedded) -> None:
+        from eventstore.documents import ArchiveThreadParams
+
+        thread_id = await resolve(embedded.store, thread)
+        await embedded.store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
+        print(f"archived {thread_id}")
+
+    return with_store(context, work)
+
+
+def unarchive(context: typer.Context, thread: ThreadArgument) -> int:
+    """Move a thread back from the archived ones."""
+
+    async def work(embedded: Embedded) -> None:
+        from eventstore.documents import ArchiveThreadParams
+
+        thread_id = await resolve(embedded.store, thread)
+        await embedded.store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id))
+        print(f"unarchived {thread_id}")
+
+    return with_store(context, work)
+
+
+def delete(
+    context: typer.Context,
+    thread: ThreadArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for the audit trail.")] = None,
+) -> int:
+    """Delete a thread for good: nothing appended later counts. Its events stay in the log."""
+
+    async def work(embedded: Embedded) -> None:
+        from eventstore.documents import DeleteThreadParams, ReadThreadParams
+
+        thread_id = await resolve(embedded.store, thread)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise InvalidRequest(
+                    f"nothing was deleted, for nobody can be asked here; give --yes to delete {thread_id}"
+                )
+            found = await embedded.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+            name = one_line(found.name or found.preview, 60)
+            typer.confirm(f"Delete thread {thread_id} ({name}) for good?", abort=True, err=True)
+        await embedded.store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason=reason))
+        print(f"deleted {thread_id}")
+
+    return with_store(context, work)
+
+
+async def _patch(store: EventSourcedThreadStore, thread_id: ThreadId, patch: ThreadMetadataPatch) -> StoredThread:
+    from eventstore.documents import UpdateThreadMetadataParams
+
+    return await store.update_thread_metadata(
+        UpdateThreadMetadataParams(thread_id=thread_id, patch=patch, include_archived=True)
+    )

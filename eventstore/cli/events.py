@@ -1,0 +1,77 @@
+"""`events` and `schema`: the log itself, for audit and for readers that have nothing of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eventstore.cli.opening import resolve, with_store
+from eventstore.cli.printing import local_seconds, one_line, styled
+
+if TYPE_CHECKING:
+    from eventstore.cli.printing import Style
+    from eventstore.documents import EventRecord
+    from eventstore.wiring import Embedded
+
+_FOLLOW_EVERY = 0.25
+"""Seconds between two looks at the log's end."""
+_COLOURS: dict[str, tuple[Style, ...]] = {"admitted": ("green",), "unreadable": ("bold", "red")}
+
+
+def events(
+    context: typer.Context,
+    thread: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Of this thread; of all without it.", show_default=False)
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="POSITION", help="From this position on, e.g. 0:12.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as events come; Ctrl-C ends.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
+) -> int:
+    """Print the events of the log: which counted, which did not and why."""
+
+    async def work(embedded: Embedded) -> None:
+        from eventstore.audit import audit, parse_position
+        from eventstore.errors import ThreadNotFound
+
+        begin = None if since is None else parse_position(since)
+        thread_id = None if thread is None else await resolve(embedded.store, thread)
+        if thread_id is not None and not follow and await embedded.views.get(thread_id) is None:
+            raise ThreadNotFound(thread_id)
+        every = _FOLLOW_EVERY if follow else None
+        async for record in audit(embedded.feed, thread_id, since=begin, every=every):
+            print(record.model_dump_json() if json else _line(record, thread_id is None), flush=follow)
+
+    return with_store(context, work)
+
+
+def schema() -> None:
+    """Print the Avro schema of the log's records."""
+    from eventstore.codec import codec
+
+    print(codec().schema_text.rstrip())
+
+
+def _line(record: EventRecord, with_thread: bool) -> str:
+    occurred = local_seconds(record.occurred_at) if record.occurred_at is not None else "-"
+    kind = f"{record.kind} ({record.items})" if record.items else record.kind
+    said_by = f"{_end(record.writer_id)}/{record.writer_seq}" if record.writer_id is not None else "command"
+    cells = [
+        f"{record.position:>7}",
+        f"{occurred:<19}",
+        *([f"{record.thread_id or '-':<36}"] if with_thread else []),
+        f"{kind:<22}",
+        f"{said_by if record.event_id is not None else '-':<14}",
+        f"{one_line(record.actor or '-', 24):<18}",
+        styled(f"{record.verdict}: {one_line(record.why)}" if record.why else record.verdict, *_colour(record.verdict)),
+    ]
+    return "  ".join(cells)
+
+
+def _end(writer_id: str) -> str:
+    """Return the end of a writer's id: its beginning is a time, the same for all that began together."""
+    return writer_id[-8:]
+
+
+def _colour(verdict: str) -> tuple[Style, ...]:
+    return _COLOURS.get(verdict, ("yellow",))

@@ -1,0 +1,52 @@
+"""How many threads the SQLite views know, how far they have come, and which threads are frozen."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from uuid import UUID
+
+from eventstore.admission import Lifecycle
+from eventstore.ids import ThreadId
+from projections.sqlite_views import mark_in
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What the views know in all."""
+
+    generation: int
+    checkpoint: int
+    """The next offset to be folded."""
+    active: int
+    archived: int
+    deleted: int
+    items: int
+    """Of all threads but deleted ones."""
+    frozen: tuple[tuple[ThreadId, str], ...]
+    """Frozen threads, and why each is."""
+
+
+def census_in(connection: sqlite3.Connection) -> Census:
+    """Count what the views hold.
+
+    Raises:
+        ViewsUnavailable: They are not there.
+    """
+    mark = mark_in(connection)
+    counts = {
+        lifecycle: (threads, items)
+        for lifecycle, threads, items in connection.execute(
+            "SELECT json_extract(head, '$[0]'), count(*), sum(json_extract(head, '$[8]')) FROM thread GROUP BY 1"
+        )
+    }
+    frozen = connection.execute("SELECT id, frozen FROM thread WHERE frozen IS NOT NULL ORDER BY id")
+    return Census(
+        generation=mark.generation,
+        checkpoint=mark.checkpoint,
+        active=counts.get(Lifecycle.ACTIVE, (0, 0))[0],
+        archived=counts.get(Lifecycle.ARCHIVED, (0, 0))[0],
+        deleted=counts.get(Lifecycle.DELETED, (0, 0))[0],
+        items=sum(items for lifecycle, (_, items) in counts.items() if lifecycle != Lifecycle.DELETED),
+        frozen=tuple((ThreadId(str(UUID(bytes=key))), why) for key, why in frozen),
+    )

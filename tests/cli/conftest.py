@@ -1,0 +1,129 @@
+"""The command line under test: in this process, where errors are seen at once, or as the process it really is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventstore.cli import main
+from tests.conftest import EXAMPLE_HOME
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class CommandLine:
+    """Runs `eventstore` on one file."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path = path
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:{self.path}"
+
+    def on(self, path: Path) -> CommandLine:
+        """Return the command line on another file."""
+        return CommandLine(path, self._monkeypatch, self._capsys)
+
+    def __call__(self, *words: object, given: str | bytes = b"") -> Ended:
+        """Run a command in this process, with `given` on standard input."""
+        source = self.path.parent / "given"
+        source.write_bytes(given if isinstance(given, bytes) else given.encode("utf-8", "surrogatepass"))
+        self._capsys.readouterr()
+        with source.open("rb") as stdin, self._monkeypatch.context() as patched:
+            patched.setattr(sys, "stdin", stdin)
+            code = main(["--log", self.url, *map(str, words)])
+        out, err = self._capsys.readouterr()
+        return Ended(code, out, err)
+
+    def done(self, *words: object, given: str | bytes = b"") -> Ended:
+        """Run a command that has to succeed."""
+        ended = self(*words, given=given)
+        assert ended.code == 0, ended
+        return ended
+
+    def started(self, *words: object, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command as a process of its own, its three streams connected to pipes."""
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
+        command = [sys.executable, "-m", "eventstore.cli", "--log", self.url, *map(str, words)]
+        return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
+
+    def threads(self, *words: object) -> list[dict[str, Any]]:
+        """Return the threads that a list shows."""
+        found: list[dict[str, Any]] = self.done("list", "--json", *words).json["items"]
+        return found
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("EVENTSTORE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("TZ", "UTC")
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line on a file that is not there yet."""
+    return CommandLine(tmp_path / "threads.db", monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def example_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the threads of the example home, as the command line imports them."""
+    path = tmp_path_factory.mktemp("example") / "threads.db"
+    command = [sys.executable, "-m", "eventstore.cli", "--log", f"sqlite:{path}", "import", str(EXAMPLE_HOME)]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture
+def example(example_file: Path, empty: CommandLine) -> CommandLine:
+    """The command line on a file of its own with the threads of the example home."""
+    shutil.copy(example_file, empty.path)
+    return empty
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Ends, at the end, whatever a test started and left running."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()

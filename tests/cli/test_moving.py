@@ -1,0 +1,184 @@
+"""`import`, `export`, `backup`: threads come in, go out and are copied."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+from tests.cli.test_reading import ARCHIVED, NAMED, PAGINATED, rollout
+from tests.cli.test_writing import asked, said, texts
+from tests.conftest import EXAMPLE_HOME
+
+TORN = "01a0fe78-3b4f-7f18-aad5-0dfb3d83ec09"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A Codex home of its own, to be changed."""
+    return Path(shutil.copytree(EXAMPLE_HOME, tmp_path / "home"))
+
+
+def the_rollout(home: Path, thread_id: str) -> Path:
+    (file,) = home.rglob(f"rollout-*{thread_id}.jsonl")
+    return file
+
+
+def test_a_home_is_imported_once(empty: CommandLine, home: Path) -> None:
+    first = empty.done("import", home)
+    assert first.out == "9 files: 9 created; 305 items added, 2 bad lines left out\n"
+    bad = first.err.splitlines()
+    assert len(bad) == 2
+    assert all(line.startswith(f"{the_rollout(home, TORN)}:") and ": left out, it is not " in line for line in bad)
+    again = empty.done("import", home)
+    assert again.out == "9 files: 9 unchanged; 0 items added, 2 bad lines left out\n"
+    assert [thread["thread_id"] for thread in empty.threads("--archived")] == [ARCHIVED]
+
+
+def test_each_file_is_an_object_for_programs(empty: CommandLine, home: Path) -> None:
+    files = empty.done("import", "--json", home).lines
+    assert {file["outcome"] for file in files} == {"created"}
+    assert sum(file["added"] for file in files) == 305
+    torn = next(file for file in files if file["thread_id"] == TORN)
+    assert [bad["line"] for bad in torn["bad_lines"]] == [11, 19]
+
+
+def test_growth_is_added_and_a_difference_is_reported(empty: CommandLine, home: Path) -> None:
+    empty.done("import", home)
+    file = the_rollout(home, NAMED)
+    with file.open("a") as lines:
+        lines.write(json.dumps(rollout(NAMED)[-1]) + "\n")
+    assert empty.done("import", file).out == "1 file: 1 grown; 1 item added\n"
+    empty.done("append", NAMED, given=said("from here"))
+    with file.open("a") as lines:
+        lines.write(json.dumps(rollout(NAMED)[-1]) + "\n")
+    before = empty.done("history", NAMED, "--json").out
+    diverged = empty("import", file)
+    assert (diverged.code, diverged.out) == (1, "1 file: 1 diverged; 0 items added\n")
+    assert f"{file}: diverged (thread {NAMED})" in diverged.err
+    assert empty.done("history", NAMED, "--json").out == before
+    assert "1 forked" in empty.done("import", "--fork", file).out
+    assert len([thread for thread in empty.threads() if thread["forked_from_id"] == NAMED]) == 2
+
+
+def test_a_deleted_thread_is_not_imported_again(empty: CommandLine, home: Path) -> None:
+    empty.done("import", home)
+    empty.done("delete", "--yes", NAMED)
+    again = empty.done("import", the_rollout(home, NAMED))
+    assert again.out.startswith("1 file: 1 deleted; 0 items added")
+    assert NAMED in again.err
+
+
+@pytest.mark.parametrize("content", [b"", b"not a rollout\n"])
+def test_a_file_that_is_no_rollout_fails_alone(empty: CommandLine, home: Path, content: bytes) -> None:
+    the_rollout(home, NAMED).write_bytes(content)
+    imported = empty("import", home)
+    assert imported.code == 1
+    assert "8 created" in imported.out
+    assert "1 unreadable" in imported.out
+    assert len(empty.threads()) == 7
+
+
+def test_a_thread_is_exported_as_it_came(example: CommandLine, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in example.done("export", PAGINATED).out.splitlines()]
+    assert lines == rollout(PAGINATED)
+    target = tmp_path / "out" / "x.jsonl"
+    assert example.done("export", PAGINATED[:13], "-o", target).out == f"exported {PAGINATED} to {target} (44 lines)\n"
+    assert target.stat().st_mode & 0o777 == 0o600
+    written = target.read_bytes()
+    refused = example("export", NAMED, "-o", target)
+    assert refused.code == 2
+    assert "--force" in refused.err
+    assert target.read_bytes() == written
+    example.done("export", NAMED, "-o", target, "--force")
+    assert target.read_bytes() != written
+
+
+def test_all_threads_are_exported_as_a_home(example: CommandLine, tmp_path: Path) -> None:
+    home = tmp_path / "exported"
+    assert example.done("export", "--all", home).out == f"exported 9 threads to {home} (305 lines)\n"
+    assert len(list((home / "sessions").rglob("*.jsonl"))) == 8
+    assert len(list((home / "archived_sessions").glob("*.jsonl"))) == 1
+    assert home.stat().st_mode & 0o777 == 0o700
+    listed = [(thread["thread_id"], thread["name"], thread["item_count"]) for thread in example.threads()]
+    anew = example.on(tmp_path / "again.db")
+    anew.done("import", home)
+    again = [(thread["thread_id"], thread["name"], thread["item_count"]) for thread in anew.threads()]
+    assert sorted(again) == sorted(listed)
+
+
+@pytest.mark.parametrize("words", [[], [NAMED, "--all", "x"], ["--all", "x", "-o", "y"], ["--all", "x", "--force"]])
+def test_an_export_is_of_one_thread_or_of_all(example: CommandLine, words: list[str]) -> None:
+    assert example("export", *words).code == 2
+    assert not Path("x").exists()
+
+
+def test_a_backup_opens_as_a_store(example: CommandLine, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    copied = example.done("backup", target)
+    assert f"copied {example.path} to {target}" in copied.out
+    assert target.stat().st_mode & 0o777 == 0o600
+    listed = example.done("list").out
+    example.done("delete", "--yes", NAMED)
+    copy = example.on(target)
+    assert copy.done("list").out == listed
+    assert copy.done("verify").code == 0
+
+
+def test_a_backup_replaces_nothing(example: CommandLine, tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    refused = example("backup", target)
+    assert (refused.code, target.read_text()) == (2, "precious")
+    assert refused.err == f"eventstore: {target} is there already; give the name of a new file\n"
+    assert example("backup", tmp_path / "no" / "such" / "folder.db").code == 2
+    assert example("backup", example.path).code == 2
+    assert sorted(file.name for file in tmp_path.iterdir() if "part" in file.name) == []
+
+
+def test_a_backup_of_nothing_makes_nothing(empty: CommandLine, tmp_path: Path) -> None:
+    assert empty("backup", tmp_path / "copy.db").code == 2
+    assert not empty.path.exists()
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_backup_taken_while_a_writer_appends_is_one_moment_of_it(
+    empty: CommandLine, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """The writer goes on all the time; each copy holds everything that was acknowledged before it was begun."""
+    thread = empty.done("new", given=asked("hello")).out.strip()
+    writer = empty.started("append", thread)
+    processes.append(writer)
+    total = 0
+    for number in range(5):
+        total += 50
+        write(writer, total - 50, total)
+        wait_until_acknowledged(writer, total)
+        # These are appended while the copy is made.
+        write(writer, total, total + 50)
+        copy = tmp_path / f"copy-{number}.db"
+        empty.done("backup", copy)
+        there = texts(empty.on(copy), thread)
+        assert there == ["hello", *(f"{i}" for i in range(len(there) - 1))]
+        assert total <= len(there) - 1 <= total + 50
+        total += 50
+        wait_until_acknowledged(writer, total)
+    assert writer.stdin is not None
+    writer.stdin.close()
+    assert writer.wait(timeout=30) == 0
+
+
+def write(writer: subprocess.Popen[bytes], first: int, end: int) -> None:
+    assert writer.stdin is not None
+    writer.stdin.write(said(*(f"{i}" for i in range(first, end))).encode())
+    writer.stdin.flush()
+
+
+def wait_until_acknowledged(writer: subprocess.Popen[bytes], total: int) -> None:
+    assert writer.stdout is not None
+    while not writer.stdout.readline().decode().endswith(f", {total:,} in all\n"):
+        assert writer.poll() is None

@@ -1,0 +1,262 @@
+"""`new`, `append`, `rename`, `set`, `archive`, `unarchive`, `delete`."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from eventstore.cli import main
+from tests.cli.conftest import CommandLine
+from tests.conftest import EXAMPLE_HOME
+
+WARNING = '{"type":"event_msg","payload":{"type":"warning","message":"hot"}}'
+
+
+def said(*texts: str) -> str:
+    return "".join(
+        json.dumps({"type": "event_msg", "payload": {"type": "agent_message", "message": text}}) + "\n"
+        for text in texts
+    )
+
+
+def asked(text: str) -> str:
+    return json.dumps({"type": "event_msg", "payload": {"type": "user_message", "message": text}}) + "\n"
+
+
+def texts(cli: CommandLine, thread_id: str) -> list[str]:
+    lines = cli.done("history", thread_id, "--json").lines
+    return [line["payload"]["message"] for line in lines if "message" in line["payload"]]
+
+
+@pytest.fixture
+def cli(empty: CommandLine) -> CommandLine:
+    return empty
+
+
+@pytest.fixture
+def thread(cli: CommandLine) -> str:
+    return cli.done("new", given=asked("hello")).out.strip()
+
+
+def test_a_thread_is_made_of_lines(cli: CommandLine) -> None:
+    made = cli.done("new", "--source", "exec", "--cwd", "/x", "--provider", "local", given=asked("hi") + WARNING)
+    thread = cli.done("show", made.out.strip(), "--json").json
+    assert (thread["source"], thread["cwd"], thread["model_provider"]) == ("exec", "/x", "local")
+    assert (thread["preview"], thread["item_count"]) == ("hi", 2)
+    assert made.err == "not kept, as the persistence policy says: 1 event_msg/warning\n"
+    assert [listed["thread_id"] for listed in cli.threads()] == [thread["thread_id"]]
+
+
+def test_whole_rollout_lines_make_a_thread_and_keep_their_text(cli: CommandLine) -> None:
+    (file,) = EXAMPLE_HOME.rglob("rollout-*01a10aa5-c70e-7bcb-a353-6a75fc7e0742.jsonl")
+    items = file.read_bytes().split(b"\n", 1)[1]
+    thread_id = cli.done("new", given=items).out.strip()
+    assert "12345678901234567890123" in cli.done("history", thread_id, "--json").out
+
+
+@pytest.mark.parametrize("bad", ["{", "[]", '{"type":"event_msg"}', '{"payload":{}}', '{"type":1,"payload":{}}', "\xff"])
+def test_a_bad_line_makes_no_thread_at_all(cli: CommandLine, bad: str) -> None:
+    ended = cli("new", given=(asked("hi") + bad + "\n" + said("there")).encode("latin-1"))
+    assert ended.code == 2
+    assert ended.err.startswith("eventstore: line 2 is no item, ")
+    assert ended.out == ""
+    assert cli.done("events").out == ""
+
+
+def test_appending_is_acknowledged(cli: CommandLine, thread: str) -> None:
+    appended = cli.done("append", thread[:8], given=said("a", "b") + "\n" + WARNING + "\n" + WARNING)
+    assert appended.out == "acknowledged 2 items, 2 in all; not kept, as the persistence policy says: 2 event_msg/warning\n"
+    assert texts(cli, thread) == ["hello", "a", "b"]
+
+
+def test_many_lines_are_acknowledged_in_several_batches(cli: CommandLine, thread: str) -> None:
+    appended = cli.done("append", thread, given=said(*(f"{i}" for i in range(1_200))))
+    batches = appended.out.splitlines()
+    assert batches[0] == "acknowledged 500 items, 500 in all"
+    assert batches[-1].endswith(", 1,200 in all")
+    assert texts(cli, thread) == ["hello", *(f"{i}" for i in range(1_200))]
+
+
+def test_each_line_is_acknowledged_when_the_input_pauses(
+    cli: CommandLine, thread: str, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """Nothing here waits for a time: the next line is typed when the last one is acknowledged."""
+    process = cli.started("append", thread)
+    processes.append(process)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for number, text in enumerate(("one", "two", "three"), 1):
+        process.stdin.write(said(text).encode())
+        process.stdin.flush()
+        assert process.stdout.readline().decode() == f"acknowledged 1 item, {number} in all\n"
+        assert texts(cli, thread)[-1] == text
+    process.stdin.close()
+    assert process.wait(timeout=30) == 0
+
+
+def test_a_line_that_comes_in_pieces_is_one_item(
+    cli: CommandLine, thread: str, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    process = cli.started("append", thread)
+    processes.append(process)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for byte in said("é").encode():
+        process.stdin.write(bytes([byte]))
+        process.stdin.flush()
+    assert process.stdout.readline() == b"acknowledged 1 item, 1 in all\n"
+    process.stdin.write(said("no newline at the end").rstrip().encode())
+    process.stdin.close()
+    assert process.stdout.readline() == b"acknowledged 1 item, 2 in all\n"
+    assert process.wait(timeout=30) == 0
+    assert texts(cli, thread) == ["hello", "é", "no newline at the end"]
+
+
+def test_what_was_acknowledged_before_a_bad_line_stays(cli: CommandLine, thread: str) -> None:
+    ended = cli("append", thread, given=said("kept") + "{\n" + said("never read"))
+    assert ended.code == 2
+    assert ended.out == "acknowledged 1 item, 1 in all\n"
+    assert ended.err.startswith("eventstore: line 2 is no item, ")
+    assert ended.err.endswith("; acknowledged before it: 1 item\n")
+    assert texts(cli, thread) == ["hello", "kept"]
+
+
+def test_a_line_that_is_too_large_is_named_and_those_before_it_are_kept(cli: CommandLine, thread: str) -> None:
+    ended = cli("append", thread, given=said("kept", "x" * (17 * 1024 * 1024), "never read"))
+    assert ended.code == 2
+    assert "eventstore: line 2: an item of 17," in ended.err
+    assert texts(cli, thread) == ["hello", "kept"]
+
+
+def test_a_writer_that_was_taken_over_is_told(
+    cli: CommandLine, thread: str, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    old = cli.started("append", thread)
+    processes.append(old)
+    assert old.stdin is not None
+    assert old.stdout is not None
+    old.stdin.write(said("first").encode())
+    old.stdin.flush()
+    assert old.stdout.readline() == b"acknowledged 1 item, 1 in all\n"
+    cli.done("append", thread, given=said("second"))
+    out, err = old.communicate(said("too late").encode(), timeout=30)
+    assert (old.returncode, out) == (3, b"")
+    assert b"another writer took thread" in err
+    assert texts(cli, thread) == ["hello", "first", "second"]
+
+
+def test_an_archived_thread_can_be_written_and_stays_archived(cli: CommandLine, thread: str) -> None:
+    cli.done("archive", thread)
+    cli.done("append", thread, given=said("still there"))
+    cli.done("rename", thread, "old")
+    assert [listed["name"] for listed in cli.threads("--archived")] == ["old"]
+    assert cli.threads() == []
+
+
+def test_a_name_is_given(cli: CommandLine, thread: str) -> None:
+    assert cli.done("rename", thread, "  My thread ").out == f"renamed {thread} to My thread\n"
+    assert cli.done("show", thread, "--json").json["name"] == "My thread"
+    for blank in ("", "   "):
+        ended = cli("rename", thread, blank)
+        assert (ended.code, ended.err) == (2, "eventstore: Thread name cannot be empty.\n")
+
+
+def test_metadata_is_set_and_cleared(cli: CommandLine, thread: str) -> None:
+    cli.done("set", thread, "model=m=1", "git.branch=b", "git.sha=abc", "reasoning_effort=low", "name=N")
+    cli.done("set", thread, 'source={"custom":"mine"}', "created_at=2026-01-02T03:04:05Z", "memory_mode=disabled")
+    shown = cli.done("show", thread, "--json").json
+    assert (shown["model"], shown["source"], shown["memory_mode"]) == ("m=1", {"custom": "mine"}, "disabled")
+    assert shown["git_info"] == {"commit_hash": "abc", "branch": "b", "repository_url": None}
+    assert shown["created_at"] == "2026-01-02T03:04:05Z"
+    changed = cli.done("set", thread, "reasoning_effort=", "git.branch=", "name=")
+    shown = cli.done("show", thread, "--json").json
+    assert (shown["reasoning_effort"], shown["name"], shown["git_info"]["branch"]) == (None, None, None)
+    assert changed.out == f"changed {thread}, now at version {shown['version']}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["colour=red"], "'colour' is no field; known are name, "),
+        (["name"], "'name' is no assignment; write FIELD=VALUE, or FIELD= to clear the field"),
+        (["model="], "model cannot be cleared; give it a value"),
+        (["model=a", "model=b"], "model is given twice; give it once"),
+        (["model=a", "created_at=soon"], "created_at cannot be 'soon': "),
+        (["created_at=2026-01-01T00:00:00"], "created_at cannot be "),
+        (["memory_mode=maybe"], "memory_mode cannot be 'maybe': "),
+        (["name=  "], "Thread name cannot be empty."),
+    ],
+)
+def test_what_cannot_be_set_changes_nothing(cli: CommandLine, thread: str, words: list[str], sentence: str) -> None:
+    before = cli.done("events").out
+    ended = cli("set", thread, *words)
+    assert ended.code == 2
+    assert ended.err.startswith(f"eventstore: {sentence}")
+    assert ended.err.count("\n") == 1
+    assert cli.done("events").out == before
+
+
+def test_a_thread_is_archived_and_taken_back(cli: CommandLine, thread: str) -> None:
+    assert cli.done("archive", thread).out == f"archived {thread}\n"
+    assert cli.threads() == []
+    assert cli("archive", thread).code == 2
+    assert cli.done("unarchive", thread).out == f"unarchived {thread}\n"
+    assert [listed["thread_id"] for listed in cli.threads()] == [thread]
+    assert cli("unarchive", thread).code == 2
+
+
+def test_nothing_is_deleted_unasked(cli: CommandLine, thread: str) -> None:
+    ended = cli("delete", thread)
+    assert ended.code == 2
+    assert "give --yes" in ended.err
+    assert len(cli.threads()) == 1
+
+
+def test_a_deleted_thread_is_gone_and_its_events_are_not(cli: CommandLine, thread: str) -> None:
+    assert cli.done("delete", thread, "--yes", "--reason", "a test").out == f"deleted {thread}\n"
+    assert cli.threads() == []
+    for words in (["show"], ["history"], ["archive"], ["export"]):
+        assert cli(*words, thread).code == 2
+    assert cli("append", thread, given=said("ghost")).code == 2
+    assert cli("delete", thread, "--yes").code == 2
+    assert cli("show", thread[:13]).err.startswith(f"eventstore: no thread begins with {thread[:13]}")
+    kinds = [record["kind"] for record in cli.done("events", thread, "--json").lines]
+    assert kinds[-1] == "ThreadDeleted"
+
+
+def test_a_person_is_asked_before_a_delete(
+    cli: CommandLine, thread: str, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    for answer, code, left in ((b"n\n", 130, 1), (b"y\n", 0, 0)):
+        with terminal() as (ours, theirs):
+            process = cli.started("delete", thread[:8], stdin=theirs)
+            processes.append(process)
+            os.write(ours, answer)
+            _, err = process.communicate(timeout=30)
+        assert process.returncode == code
+        assert b"(hello) for good?" in err
+        assert len(cli.threads()) == left
+
+
+def test_who_did_it_is_in_the_events(cli: CommandLine, thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["--actor", "ann", "--log", cli.url, "archive", thread]) == 0
+    monkeypatch.setenv("EVENTSTORE_ACTOR", "bob")
+    cli.done("unarchive", thread)
+    assert [record["actor"] for record in cli.done("events", thread, "--json").lines[-2:]] == ["ann", "bob"]
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """Open a pseudo-terminal: what a person types into one end is read at the other."""
+    ours, theirs = pty.openpty()
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)

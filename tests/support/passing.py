@@ -1,0 +1,58 @@
+"""A port that passes every call on: what lies in between overrides the calls it is about."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from eventstore.documents import ListThreadsParams, Position
+from eventstore.ids import ThreadId
+from eventstore.ports import Entry, EventFeed, RowPage, ThreadView, ThreadViews
+from eventstore.state import IndexEntry
+
+
+class PassingViews:
+    """Views that ask others (port `ThreadViews`)."""
+
+    def __init__(self, views: ThreadViews) -> None:
+        self.views = views
+
+    async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
+        return await self.views.reach(position, thread_id, within=within)
+
+    async def get(self, thread_id: ThreadId) -> ThreadView | None:
+        return await self.views.get(thread_id)
+
+    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
+        return await self.views.index(thread_id, start=start, stop=stop)
+
+    async def page(self, query: ListThreadsParams) -> RowPage:
+        return await self.views.page(query)
+
+    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
+        return await self.views.matching(prefix, limit=limit)
+
+    async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
+        return await self.views.thread_ids(after=after, limit=limit)
+
+
+class PassingFeed:
+    """A feed that reads another (port `EventFeed`)."""
+
+    def __init__(self, feed: EventFeed) -> None:
+        self.feed = feed
+
+    def partition_of(self, thread_id: ThreadId) -> int:
+        return self.feed.partition_of(thread_id)
+
+    async def end(self, partition: int) -> int:
+        return await self.feed.end(partition)
+
+    async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
+        return await self.feed.read(partition, start=start, limit=limit)
+
+    async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
+        async for entries in self.feed.replay(thread_id, start=start, stop=stop):
+            yield entries
+
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
+        return await self.feed.fetch(thread_id, offsets)
