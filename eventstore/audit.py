@@ -6,7 +6,7 @@ Every thread is folded from its first record on, so verdicts are right wherever 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, assert_never
 
 from eventstore.admission import Admitted, Duplicate, Fenced, Refused, Verdict
@@ -26,7 +26,7 @@ UNKNOWN_KIND = "unknown"
 
 async def audit(
     feed: EventFeed, thread_id: ThreadId | None = None, *, since: Position | None = None, every: float | None = None
-) -> AsyncIterator[EventRecord]:
+) -> AsyncGenerator[EventRecord, None]:
     """Yield the records of one thread, or of all, with their verdicts, up to the log's end.
 
     Only those from `since` on are shown. With `every`, the reading goes on for ever, looking for more so many seconds

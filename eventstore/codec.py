@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
+from importlib.resources import files
 from io import BytesIO
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, TypeAlias, assert_never
 from zlib import crc32
 
+from eventstore.errors import UnreadableEvent
 from eventstore.events import (
     RULE,
     Event,
@@ -97,6 +98,17 @@ class Codec:
         except (KeyError, TypeError, ValueError) as exc:
             return UnreadableRecord(f"kind {row.get('kind')!r}: {exc}")
 
+    def items(self, record: bytes) -> list[Item]:
+        """Return the items of a record that is known to count, without anything else of it.
+
+        Raises:
+            UnreadableEvent: The record cannot be understood.
+        """
+        row = self._decode_row(record, None)
+        if not isinstance(row, dict):
+            raise UnreadableEvent(f"a record cannot be read: {row.why}; restore a backup or upgrade eventstore")
+        return items_in(row)
+
     def _decode_row(self, record: bytes, header: bytes | None) -> _Row | UnreadableRecord | ForeignRecord:
         if record[:2] == MAGIC and len(record) >= _PREFIX:
             wanted, start = record[2:_PREFIX], _PREFIX
@@ -127,8 +139,11 @@ def codec() -> Codec:
 @cache
 def schema_texts() -> Mapping[int, str]:
     """Return the schema files that ship with the package, by version."""
-    shipped = Path(__file__).with_name("schemas").glob("event-*.avsc")
-    return {int(file.stem.removeprefix("event-")): file.read_text("utf-8") for file in shipped}
+    return {
+        int(entry.name.removeprefix("event-").removesuffix(".avsc")): entry.read_text("utf-8")
+        for entry in files("eventstore.schemas").iterdir()
+        if entry.name.endswith(".avsc")
+    }
 
 
 def schemas_known() -> str:

@@ -123,8 +123,8 @@ class History:
         """
         for first in range(0, len(places.records), _RECORDS_AT_A_TIME):
             records = places.records[first : first + _RECORDS_AT_A_TIME]
-            entries = await self._feed.fetch(thread_id, [record.offset for record in records])
-            yield _between(stored(entries, records), places.start, places.stop)
+            items = await self._feed.fetch(thread_id, [record.offset for record in records])
+            yield _between(stored(self._feed.partition_of(thread_id), records, items), places.start, places.stop)
 
     async def tail(self, thread_id: ThreadId, view: ThreadView) -> tuple[ThreadState, list[IndexEntry]]:
         """Return the thread's state at the log's end, and the records whose items the views do not know of yet.
@@ -152,7 +152,7 @@ class History:
         """
         state, latest = UNKNOWN_THREAD, 0
         indexed: list[IndexEntry] = []
-        kept: dict[int, Entry] = {}
+        kept: dict[int, Sequence[Item]] = {}
         end = await self._feed.end(self._feed.partition_of(thread_id))
         async for entry, event, done in replayed(self._feed, thread_id, UNKNOWN_THREAD, start=0, stop=end):
             latest = max(latest, event.occurred_at)
@@ -161,8 +161,9 @@ class History:
                 break
             state = done.state
             indexed.extend(done.indexed)
-            kept[entry.position.offset] = entry
-        return state, stored([kept[place.offset] for place in indexed], indexed)
+            kept[entry.position.offset] = items_of(event)
+        partition = self._feed.partition_of(thread_id)
+        return state, stored(partition, indexed, [kept[place.offset] for place in indexed])
 
 
 class Judged(NamedTuple):
@@ -227,22 +228,17 @@ def readable(thread_id: ThreadId, state: ThreadState) -> None:
         raise UnreadableEvent(f"thread {thread_id} is frozen: {state.frozen}; upgrade eventstore or ask for help")
 
 
-def stored(entries: Sequence[Entry], places: Sequence[IndexEntry]) -> list[StoredItem]:
-    """Return the items of admitted records with their ordinals."""
+def stored(partition: int, records: Sequence[IndexEntry], items: Sequence[Sequence[Item]]) -> list[StoredItem]:
+    """Return the items of admitted records with their ordinals and positions."""
     found: list[StoredItem] = []
-    for entry, place in zip(entries, places, strict=True):
+    for record, borne in zip(records, items, strict=True):
         # One pass in C over what may be tens of thousands of items.
-        found.extend(map(_new_stored_item, zip(count(place.ordinal), repeat(entry.position), _items(entry))))
+        position = Position(partition, record.offset)
+        found.extend(map(_new_stored_item, zip(count(record.ordinal), repeat(position), borne)))
     return found
 
 
 _new_stored_item = partial(tuple.__new__, StoredItem)
-
-
-def _items(entry: Entry) -> Sequence[Item]:
-    if isinstance(entry.event, UnreadableRecord | ForeignRecord):
-        raise UnreadableEvent(f"the record at {entry.position} cannot be read: {entry.event.why}; restore a backup")
-    return items_of(entry.event)
 
 
 def _covers(indexed: Sequence[IndexEntry], start: int, stop: int) -> bool:

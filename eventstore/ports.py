@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.documents import ListThreadsParams, Position
-from eventstore.events import Event
+from eventstore.events import Event, Item
 from eventstore.ids import ThreadId
 from eventstore.state import IndexEntry, ThreadState
 
@@ -97,10 +97,11 @@ class EventFeed(Protocol):
         """
         ...
 
-    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
-        """Return the thread's entries at exactly these offsets, in their order.
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
+        """Return the items of the thread's records at exactly these ascending offsets, record by record.
 
         Raises:
+            UnreadableEvent: One of the records cannot be understood.
             LogTruncated: One of them is not in the log any more.
             LogUnavailable: The log cannot be reached.
         """

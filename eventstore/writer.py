@@ -125,6 +125,8 @@ class Writer:
         self._answered = asyncio.Event()
         self._verifying: asyncio.Task[None] | None = None
         self._ended: EventStoreError | None = None
+        self._unseen: Position | None = None
+        """Where the last event lies that counts and was not seen in the views."""
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "live"
@@ -231,10 +233,23 @@ class Writer:
             except (ViewsBehind, ViewsUnavailable) as exc:
                 state = await state_at(self._feed, self.thread_id, position)
                 behind = ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}")
+            else:
+                self._unseen = None
             self._learn(state, seq)
             if behind is not None and self._admitted >= seq:
+                self._unseen = position
                 raise behind
+        if self._unseen is not None:
+            await self._see(self._unseen, within=max(0.0, deadline - time.monotonic()))
         return state
+
+    async def _see(self, position: Position, *, within: float) -> None:
+        """Wait until the views have folded what is known to count."""
+        try:
+            await self._views.reach(position, self.thread_id, within=within)
+        except ViewsUnavailable as exc:
+            raise ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}") from exc
+        self._unseen = None
 
     def abandon(self) -> None:
         """Stop verifying; nothing more is sent by itself."""

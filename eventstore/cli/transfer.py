@@ -76,6 +76,8 @@ def export(
         raise InvalidRequest("give the id of one thread, or --all DIR for all of them")
     if all_ is not None and (output is not None or force):
         raise InvalidRequest("--all DIR writes a new folder; -o and --force are for one thread")
+    if output is not None and output.exists() and not force:
+        raise InvalidRequest(f"{output} is there already; give another name, or --force to replace it")
 
     async def work(embedded: Embedded) -> int:
         if all_ is not None:
@@ -95,8 +97,6 @@ async def _export_one(embedded: Embedded, thread: str, output: Path | None, *, o
         async for line in export_lines(embedded.feed, embedded.views, thread_id):
             sys.stdout.write(line + "\n")
         return
-    if output.exists() and not overwrite:
-        raise InvalidRequest(f"{output} is there already; give another name, or --force to replace it")
     exported = await export_thread(embedded.feed, embedded.views, thread_id, output, overwrite=overwrite)
     print(f"exported {thread_id} to {output} ({counted(exported.lines, 'line')})")
 

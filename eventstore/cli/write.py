@@ -130,7 +130,7 @@ async def _append(
 ) -> Counter[str]:
     """Append the items; return how many of which type the policy dropped."""
     from eventstore.documents import AppendThreadItemsParams
-    from eventstore.errors import AppendTooLarge
+    from eventstore.errors import AppendTooLarge, OutcomeUnknown
 
     def params(these: Iterable[RolloutItem]) -> AppendThreadItemsParams:
         return AppendThreadItemsParams(thread_id=thread_id, items=tuple(these))
@@ -138,6 +138,10 @@ async def _append(
     try:
         receipt = await store.append_items(params(item for _, item in items))
         return Counter(receipt.dropped)
+    except OutcomeUnknown:
+        # The items are queued. This process ends when it fails, so what comes of them is asked now.
+        await store.flush_thread(thread_id)
+        return await _dropped_of(store, thread_id, items)
     except AppendTooLarge:
         dropped: Counter[str] = Counter()
         for place, (line, item) in enumerate(items):
@@ -147,6 +151,22 @@ async def _append(
                 error = AppendTooLarge(f"line {line.number}: {exc}")
                 raise _RefusedLineError(place, dropped, error) from exc
         return dropped
+
+
+async def _dropped_of(
+    store: EventSourcedThreadStore, thread_id: ThreadId, items: Sequence[tuple[Line, RolloutItem]]
+) -> Counter[str]:
+    """Return what the policy drops of the items, where no receipt says so."""
+    from eventstore.codex.policy import persisted
+    from eventstore.documents import ReadThreadParams, ThreadEventPersistenceMode
+
+    thread = await store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+    _, dropped = persisted(
+        tuple(item for _, item in items),
+        history_mode=thread.history_mode,
+        event_mode=ThreadEventPersistenceMode.LIMITED,
+    )
+    return Counter(dropped)
 
 
 def _readable(lines: Sequence[Line]) -> tuple[list[tuple[Line, RolloutItem]], EventStoreError | None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from eventstore.codex.imported import Told
 from eventstore.codex.names import NameEntry, read_names
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
@@ -41,6 +42,10 @@ class RolloutFile:
     @property
     def is_compressed(self) -> bool:
         return self.path.name.endswith(_COMPRESSED)
+
+    def told(self, thread_id: ThreadId) -> Told:
+        """Return what the file's home says of the thread in it."""
+        return Told() if self.home is None else Told(self.home.names.get(thread_id), self.archived)
 
 
 def find_rollouts(paths: Iterable[Path]) -> list[RolloutFile]:

@@ -9,13 +9,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from eventstore.admission import Lifecycle
-from eventstore.codex.homes import RolloutFile
+from eventstore.codex.names import NameEntry
 from eventstore.codex.payloads import as_text, parsed_object
 from eventstore.codex.summary import Summary
 from eventstore.events import Field
-from eventstore.ids import ThreadId
 from eventstore.jsontext import dumps
 from eventstore.state import ThreadState
+
+
+class Told(NamedTuple):
+    """What a home says of a thread now."""
+
+    name: NameEntry | None = None
+    """None: nothing."""
+    archived: bool | None = None
+    """None: nothing, for the file lies in no home."""
 
 
 class Known(NamedTuple):
@@ -47,9 +55,7 @@ class Takeover(NamedTuple):
         return words if self.archived is None else [*words, "archived" if self.archived else "unarchived"]
 
 
-def takeover(
-    file: RolloutFile, thread_id: ThreadId, names: LineNames, *, before: ThreadState | None, after: ThreadState
-) -> Takeover:
+def takeover(told: Told, names: LineNames, *, before: ThreadState | None, after: ThreadState) -> Takeover:
     """Decide from the thread's states before and after the file's items were taken in.
 
     Where nothing was imported yet, the lines alone say what would have been: their latest name, and not archived.
@@ -58,20 +64,19 @@ def takeover(
     known = remembered or Known(names.stored)
     renamed_here = before is not None and _name(before) != known.name
     shelved_here = before is not None and _archived(before) != known.archived
-    entry = None if file.home is None else file.home.names.get(thread_id)
-    # A home without a word on the thread changes nothing; lines that rename it do.
+    # A home without a word on the thread's name changes nothing; lines that rename it do.
     silent = names.latest if names.latest != names.stored else known.name
-    told = Known(
-        silent if entry is None else entry.name,
-        known.archived if file.home is None else file.archived,
+    said = Known(
+        silent if told.name is None else told.name.name,
+        known.archived if told.archived is None else told.archived,
     )
     # Lines that came with this import may have renamed the thread: a name given here is then said again.
-    wanted = _name(before) if before is not None and renamed_here else told.name
+    wanted = _name(before) if before is not None and renamed_here else said.name
     fields = [] if wanted == _name(after) else [Field("name", None if wanted is None else dumps(wanted))]
-    if told != (remembered or Known(names.latest)) or (fields and not renamed_here):
-        fields.append(Field("imported", dumps(told._asdict())))
-    moved = not shelved_here and told.archived != _archived(after)
-    return Takeover(told.archived if moved else None, tuple(fields))
+    if said != (remembered or Known(names.latest)) or (fields and not renamed_here):
+        fields.append(Field("imported", dumps(said._asdict())))
+    moved = not shelved_here and said.archived != _archived(after)
+    return Takeover(said.archived if moved else None, tuple(fields))
 
 
 def is_import(fields: tuple[Field, ...]) -> bool:

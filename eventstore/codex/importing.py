@@ -226,7 +226,7 @@ class Importer:
 
     async def _follow(self, file: RolloutFile, lines: RolloutLines, taken: _Taken) -> Imported:
         """Take over what the home says of the thread, and say what became of the file."""
-        due = takeover(file, lines.thread_id, lines.names(taken.already), before=taken.before, after=taken.after)
+        due = takeover(file.told(lines.thread_id), lines.names(taken.already), before=taken.before, after=taken.after)
         await self._say(taken.thread_id, due, at=lines.at * 1_000)
         note = "; ".join([f"a copy of thread {lines.thread_id}"] * (taken.outcome is Outcome.FORKED) + due.in_words())
         added = taken.after.head.items - taken.already

@@ -17,7 +17,7 @@ from uuid import UUID
 from eventstore.codec import codec
 from eventstore.documents import Position
 from eventstore.errors import LogTruncated, OutcomeUnknown
-from eventstore.events import Event
+from eventstore.events import Event, Item
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
 from eventstore.sqlite.edge import Locked
@@ -163,7 +163,7 @@ class SqliteFeed:
             yield entries
             start = entries[-1].position.offset + 1
 
-    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
         if not offsets:
             return []
         # The index by thread makes this one walk over the thread's own records, void ones included.
@@ -175,7 +175,7 @@ class SqliteFeed:
         )
         found = dict(rows)
         try:
-            return [_entry(offset, thread_id, found[offset]) for offset in offsets]
+            return [codec().items(found[offset]) for offset in offsets]
         except KeyError as exc:
             raise LogTruncated(
                 f"the record at offset {exc} of thread {thread_id} is missing from {self._file.path}; restore a backup"
@@ -202,10 +202,8 @@ def thread_of(key: object) -> ThreadId | None:
     return ThreadId(str(UUID(bytes=key))) if isinstance(key, bytes) and len(key) == 16 else None
 
 
-def decoded(row: tuple[int, bytes, bytes]) -> Entry:
+def decoded(row: tuple[int, object, object]) -> Entry:
     offset, key, record = row
-    return _entry(offset, thread_of(key), record)
-
-
-def _entry(offset: int, thread_id: ThreadId | None, record: bytes) -> Entry:
-    return Entry(Position(PARTITION, offset), thread_id, codec().decode(record if isinstance(record, bytes) else b""))
+    return Entry(
+        Position(PARTITION, offset), thread_of(key), codec().decode(record if isinstance(record, bytes) else b"")
+    )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -41,8 +41,12 @@ class Ended:
 class CommandLine:
     """Runs `eventstore` on one file."""
 
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scratch: Path
+    ) -> None:
+        """Take the store's file, and a folder for what commands are given."""
         self.path = path
+        self._scratch = scratch
         self._monkeypatch = monkeypatch
         self._capsys = capsys
 
@@ -52,11 +56,11 @@ class CommandLine:
 
     def on(self, path: Path) -> CommandLine:
         """Return the command line on another file."""
-        return CommandLine(path, self._monkeypatch, self._capsys)
+        return CommandLine(path, self._monkeypatch, self._capsys, self._scratch)
 
     def __call__(self, *words: object, given: str | bytes = b"") -> Ended:
         """Run a command in this process, with `given` on standard input."""
-        source = self.path.parent / "given"
+        source = self._scratch / "given"
         source.write_bytes(given if isinstance(given, bytes) else given.encode("utf-8", "surrogatepass"))
         self._capsys.readouterr()
         with source.open("rb") as stdin, self._monkeypatch.context() as patched:
@@ -71,11 +75,15 @@ class CommandLine:
         assert ended.code == 0, ended
         return ended
 
-    def started(self, *words: object, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a command as a process of its own, its three streams connected to pipes."""
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
+    def started(
+        self, *words: object, stdin: int = subprocess.PIPE, stdout: int | IO[bytes] = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
+        """Start a command as a process of its own, its streams connected to pipes."""
         command = [sys.executable, "-m", "eventstore.cli", "--log", self.url, *map(str, words)]
-        return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=False
+        )
 
     def threads(self, *words: object) -> list[dict[str, Any]]:
         """Return the threads that a list shows."""
@@ -93,9 +101,14 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+def empty(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> CommandLine:
     """The command line on a file that is not there yet."""
-    return CommandLine(tmp_path / "threads.db", monkeypatch, capsys)
+    return CommandLine(tmp_path / "threads.db", monkeypatch, capsys, tmp_path_factory.mktemp("given"))
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,9 @@ def test_whole_rollout_lines_make_a_thread_and_keep_their_text(cli: CommandLine)
     assert "12345678901234567890123" in cli.done("history", thread_id, "--json").out
 
 
-@pytest.mark.parametrize("bad", ["{", "[]", '{"type":"event_msg"}', '{"payload":{}}', '{"type":1,"payload":{}}', "\xff"])
+@pytest.mark.parametrize(
+    "bad", ["{", "[]", '{"type":"event_msg"}', '{"payload":{}}', '{"type":1,"payload":{}}', "\xff"]
+)
 def test_a_bad_line_makes_no_thread_at_all(cli: CommandLine, bad: str) -> None:
     ended = cli("new", given=(asked("hi") + bad + "\n" + said("there")).encode("latin-1"))
     assert ended.code == 2
@@ -71,7 +73,10 @@ def test_a_bad_line_makes_no_thread_at_all(cli: CommandLine, bad: str) -> None:
 
 def test_appending_is_acknowledged(cli: CommandLine, thread: str) -> None:
     appended = cli.done("append", thread[:8], given=said("a", "b") + "\n" + WARNING + "\n" + WARNING)
-    assert appended.out == "acknowledged 2 items, 2 in all; not kept, as the persistence policy says: 2 event_msg/warning\n"
+    assert (
+        appended.out
+        == "acknowledged 2 items, 2 in all; not kept, as the persistence policy says: 2 event_msg/warning\n"
+    )
     assert texts(cli, thread) == ["hello", "a", "b"]
 
 

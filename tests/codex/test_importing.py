@@ -201,6 +201,7 @@ class TestItems:
         outcomes = [imported.outcome for imported in await import_all(parts, home.path)]
 
         assert outcomes == [Outcome.CREATED, Outcome.GROWN]
+        assert len(await logged(parts, ThreadCreated)) == 1
         assert lines_of(a_talk(2_001)) == lines_of(await exported(parts))
 
     async def test_a_file_may_be_larger_than_what_is_in_flight_at_once(self, parts: Embedded, home: CodexHome) -> None:
@@ -580,8 +581,12 @@ class TestOneFilesTrouble:
         assert "line 4" in failed.note
         assert {event.thread_id for event in await logged(parts)} == {OTHER}
 
-    async def test_a_frozen_thread_fails(self, parts: Embedded, home: CodexHome) -> None:
+    @pytest.mark.parametrize("begun", [True, False])
+    async def test_a_frozen_thread_fails(self, parts: Embedded, home: CodexHome, begun: bool) -> None:
+        if begun:
+            await a_cold_thread(parts.store, thread_id=THREAD)
         await write_garbage(parts, THREAD)
+        events = len(await logged(parts))
         home.write(a_talk(1))
         home.write(a_talk(1, OTHER), OTHER)
 
@@ -589,6 +594,7 @@ class TestOneFilesTrouble:
 
         assert (failed.outcome, created.outcome) == (Outcome.FAILED, Outcome.CREATED)
         assert isinstance(failed.error, UnreadableEvent)
+        assert {event.thread_id for event in (await logged(parts))[events:]} == {OTHER}
 
     async def test_a_thread_deleted_meanwhile_fails(self, parts: Embedded, home: CodexHome) -> None:
         home.write(a_talk(1))
@@ -713,8 +719,7 @@ async def listed(parts: Embedded, *, archived: bool = False) -> list[ThreadId]:
 
 
 async def write_garbage(parts: Embedded, thread_id: ThreadId) -> None:
-    """Make the thread one that holds a record which nobody understands."""
-    await a_cold_thread(parts.store, thread_id=thread_id)
+    """Put a record into the log which nobody understands."""
     record = b"\xc3\x01" + b"\x00" * 9
 
     def write(connection: sqlite3.Connection) -> None:

@@ -282,12 +282,12 @@ async def test_while_the_views_are_behind_verdicts_come_from_the_log(engine: Eng
     for id_ in (thread_id, lost):
         await say(store, id_, "two")
 
-    with pytest.raises(ViewsBehind, match="is written up to .* and counts"):
+    with pytest.raises(ViewsBehind, match=r"is written up to .* and counts"):
         await store.flush_thread(thread_id)
     with pytest.raises(WriterFenced):
         await store.flush_thread(lost)
     await store.discard_thread(lost)
-    with pytest.raises(ViewsBehind, match="is written at .* and counts"):
+    with pytest.raises(ViewsBehind, match=r"is written at .* and counts"):
         await archive(store, thread_id)
     with pytest.raises(WrongExpectedVersion):
         await patch(store, lost, name="no", expected_version=1)

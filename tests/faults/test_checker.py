@@ -161,11 +161,23 @@ async def a_judged_file(folder: Path) -> tuple[Path, list[Journal]]:
 
 
 STORED_DAMAGES = {
-    "a thread's view changed": ("UPDATE thread SET start = start + 1 WHERE no = 1", "its view is not what the fold gives"),
+    "a thread's view changed": (
+        "UPDATE thread SET start = start + 1 WHERE no = 1",
+        "its view is not what the fold gives",
+    ),
     "a thread's view gone": ("DELETE FROM thread WHERE no = 2", "its view is not what the fold gives"),
-    "an index entry gone": ("DELETE FROM item_index WHERE no = 2 AND ordinal = 1", "its index is not what the fold gives"),
-    "an index entry that counts wrong": ("UPDATE item_index SET items = 3 WHERE no = 1 AND ordinal = 1", "its index is not what"),
-    "the last record lost": ("DELETE FROM log WHERE offset = (SELECT max(offset) FROM log)", "was acknowledged and is lost"),
+    "an index entry gone": (
+        "DELETE FROM item_index WHERE no = 2 AND ordinal = 1",
+        "its index is not what the fold gives",
+    ),
+    "an index entry that counts wrong": (
+        "UPDATE item_index SET items = 3 WHERE no = 1 AND ordinal = 1",
+        "its index is not what",
+    ),
+    "the last record lost": (
+        "DELETE FROM log WHERE offset = (SELECT max(offset) FROM log)",
+        "was acknowledged and is lost",
+    ),
 }
 
 

@@ -5,7 +5,6 @@ Every kill is proved to have hit a process that was working: it had not said `ov
 
 from __future__ import annotations
 
-import asyncio
 import random
 import sqlite3
 import time
@@ -89,7 +88,14 @@ async def test_named_appends_retried_after_a_kill_are_there_once(tmp_path: Path,
     path = tmp_path / "threads.db"
     thread_id = new_thread_id()
     child = nursery.start(
-        "append_for_ever", "killed", url=f"sqlite:{path}", threads=[thread_id], seed=1, shapes=[NAMED], flush=0.1
+        "append_for_ever",
+        "killed",
+        url=f"sqlite:{path}",
+        threads=[thread_id],
+        seed=1,
+        shapes=[NAMED],
+        flush=0.1,
+        retry={},
     )
     child.wait_for(lambda journal: len(journal.attempts) > 50, "50 appends")
     child.kill()
@@ -182,7 +188,9 @@ async def test_a_fold_killed_half_way_is_taken_up_where_it_ended(tmp_path: Path,
     assert not await objections(path, journals, unrivalled=True)
 
 
-async def test_a_file_whose_making_was_killed_is_made_by_the_next_that_opens_it(tmp_path: Path, nursery: Nursery) -> None:
+async def test_a_file_whose_making_was_killed_is_made_by_the_next_that_opens_it(
+    tmp_path: Path, nursery: Nursery
+) -> None:
     seed = random.SystemRandom().randrange(1_000_000)
     dice = random.Random(seed)
     unfinished = 0
@@ -225,27 +233,34 @@ async def test_a_migration_killed_half_way_leaves_the_older_file_and_is_done_aga
     journals = await a_backlog(path, 200)
     backup = Path(f"{path}.format-{len(migrations.shipped())}.backup")
     upgrades = [*migrations.shipped(), SLOW_UPGRADE]
+    wal = Path(f"{path}-wal")
+
+    def half_way() -> bool:
+        return backup.exists() and wal.exists() and wal.stat().st_size > 1_000_000
+
     for number in range(2):
-        backup.unlink(missing_ok=True)
         child = nursery.start("open_each", f"open-{number}", paths=[str(path)], upgrades=upgrades)
         child.wait_for(lambda journal: journal.count("ready") == 1, "ready")
         child.go()
-        wal = Path(f"{path}-wal")
-        eventually(
-            lambda: backup.exists() and wal.exists() and wal.stat().st_size > 1_000_000, "migrating", alive=child.process
-        )
+        eventually(half_way, "migrating", alive=child.process)
         child.kill()
         assert not child.journal.count("opened")
-        assert await asyncio.to_thread(user_version, path) == len(upgrades) - 1
+        assert user_version(path) == len(upgrades) - 1
+        assert private(backup)
     assert not await objections(path, journals, unrivalled=True)
     assert not await objections(backup, journals)
 
-    child = nursery.start("open_each", "open-at-last", paths=[str(path)], upgrades=[*migrations.shipped(), "CREATE TABLE light (n)"])
+    light = [*migrations.shipped(), "CREATE TABLE light (n)"]
+    child = nursery.start("open_each", "open-at-last", paths=[str(path)], upgrades=light)
     child.wait_for(lambda journal: journal.count("ready") == 1, "ready")
     child.go()
     assert child.join().first("opened") == {"did": "opened", "path": str(path), "backup": str(backup)}
     assert user_version(path) == len(upgrades)
-    assert backup.stat().st_mode & 0o777 == 0o600
+    assert private(backup)
+
+
+def private(path: Path) -> bool:
+    return path.stat().st_mode & 0o777 == 0o600
 
 
 def user_version(path: Path) -> int:

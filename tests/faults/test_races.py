@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from eventstore import CreateThreadParams, new_thread_id
-from eventstore.errors import EventStoreError, ThreadExists
+from eventstore.errors import EventStoreError, ThreadExists, Unavailable, ViewsBehind
 from eventstore.ids import ThreadId
 from eventstore.settings import Settings
 from eventstore.wiring import open_embedded, open_store
 from tests.support.checker import Journal, Pen, labels, objections, read_journal, spoken
 from tests.support.engines import SqliteEngine
-from tests.support.faults import FaultyLog, OvertakenViews
+from tests.support.faults import OvertakenViews
 from tests.support.processes import Nursery
 from tests.support.threads import a_cold_thread, append, created, patch, read, resume, said, say
 
@@ -82,6 +82,53 @@ async def test_processes_that_race_for_one_thread_end_acknowledged_or_fenced(tmp
     assert any(turn["WriterFenced"] for turn in found), "nobody ever met another"
 
 
+async def test_a_stopped_writer_that_wakes_after_a_takeover_is_fenced_and_adds_nothing(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    """It may stand still anywhere: between its look and its word, before its verdict, or with the write lock in hand."""
+    path = tmp_path / "threads.db"
+    pen = Pen(tmp_path / "taker.journal", "taker")
+    thread_id = await a_thread_in(path, pen)
+    turns, in_the_way = 8, 0
+    child = nursery.start("append_until_fenced", "stopped", url=f"sqlite:{path}", thread=thread_id, turns=turns)
+    for turn in range(turns):
+        nursery.all_go()
+        before = child.journal.count("acknowledged")
+        child.wait_for(lambda journal, before=before: journal.count("acknowledged") > before + 5, "at work")  # type: ignore[misc]
+        child.stop()
+        while not await takes_over(path, pen, thread_id, turn):
+            # It holds the lock and nobody can write: let it go on, and stop it elsewhere.
+            in_the_way += 1
+            acknowledged = child.journal.count("acknowledged")
+            child.wake()
+            child.wait_for(lambda journal, seen=acknowledged: journal.count("acknowledged") > seen, "at work again")  # type: ignore[misc]
+            child.stop()
+        child.wake()
+        child.wait_for(lambda journal, turn=turn: journal.count("outcome") == turn + 1, "fenced")  # type: ignore[misc]
+    journals = [*nursery.join(), read_journal(tmp_path / "taker.journal")]
+    pen.close()
+
+    FIGURES.info("stopped %d times, %d of them with the write lock in hand", turns + in_the_way, in_the_way)
+    assert outcomes(journals) == [Counter({"WriterFenced": 1})] * turns
+    assert not await objections(path, journals)
+
+
+async def takes_over(path: Path, pen: Pen, thread_id: ThreadId, turn: int) -> bool:
+    """Resume the thread and append to it; say whether the file could be written at all."""
+    async with open_embedded(Settings(log=f"sqlite:{path}", within=1.0)) as parts:
+        try:
+            await resume(parts.store, thread_id)
+        except (Unavailable, ViewsBehind) as exc:
+            assert "written by another process" in str(exc)
+            return False
+        said = labels(pen.writer, turn + 1, items=3)
+        attempt = pen.attempt(thread_id, said)
+        await append(parts.store, thread_id, *map(spoken, said))
+        await parts.store.flush_thread(thread_id)
+        pen.acknowledged(attempt)
+    return True
+
+
 async def test_of_processes_that_create_one_thread_exactly_one_wins(tmp_path: Path, nursery: Nursery) -> None:
     path = tmp_path / "threads.db"
     threads = [new_thread_id() for _ in range(TURNS)]
@@ -112,13 +159,11 @@ async def test_of_processes_that_archive_one_thread_exactly_one_does(tmp_path: P
             assert (thread.archived_at is not None, thread.version) == (True, 3)
 
 
-async def test_processes_on_one_file_never_meet_a_lock_and_none_is_starved(
-    tmp_path: Path, nursery: Nursery
-) -> None:
+async def test_processes_on_one_file_never_meet_a_lock_and_none_is_starved(tmp_path: Path, nursery: Nursery) -> None:
     path = tmp_path / "threads.db"
     count = 300
     for number in range(CONTENDERS):
-        nursery.start("append_counted", f"w{number}", url=f"sqlite:{path}", thread=new_thread_id(), count=count)
+        nursery.start("append_counted", f"w{number}", url=f"sqlite:{path}", count=count)
     nursery.all_go()
     journals = nursery.join()
 

@@ -321,8 +321,8 @@ async def objections_to(
         histories[thread_id] = said_in(history.items)
         if [(item.type, item.text) for item in history.items] != [(item.type, item.payload) for item in replayed]:
             objections.append(f"{thread_id}: its history is not what a replay of the log gives")
-    for thread_id in {attempt.thread_id for attempt in _attempts(journals)} - histories.keys():
-        histories[thread_id] = []
+    for attempted in {attempt.thread_id for attempt in _attempts(journals)} - histories.keys():
+        histories[attempted] = []
     judged = judge(journals, histories, unrivalled=unrivalled)
     return [*objections, *judged, *await _differences(entries, threads, views)]
 

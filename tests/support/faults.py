@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from eventstore.documents import Position
 from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, ViewsBehind
-from eventstore.events import Event
+from eventstore.events import Event, Item
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventLog, ThreadView
 from eventstore.state import IndexEntry
@@ -88,8 +88,9 @@ class WatchedFeed(PassingFeed):
         async for entries in super().replay(thread_id, start=start, stop=stop):
             yield self._counted(entries)
 
-    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
-        return self._counted(await super().fetch(thread_id, offsets))
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
+        self.entries += len(offsets)
+        return await super().fetch(thread_id, offsets)
 
     def _counted(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         self.entries += len(entries)

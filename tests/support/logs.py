@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from eventstore.admission import NO_THREAD, Admitted, Head, Lifecycle, admit, advance
@@ -23,6 +23,7 @@ from eventstore.events import (
     ThreadUnarchived,
     WriterClosed,
     WriterOpened,
+    items_of,
 )
 from eventstore.ids import EventId, ThreadId, WriterId
 from eventstore.jsontext import dumps
@@ -177,6 +178,6 @@ class ListFeed:
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
         yield [e for e in self.entries if e.thread_id == thread_id and start <= e.position.offset < stop]
 
-    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
-        by_offset = {entry.position.offset: entry for entry in self.entries}
-        return [by_offset[offset] for offset in offsets]
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
+        by_offset = {entry.position.offset: entry.event for entry in self.entries}
+        return [items_of(cast("Event", by_offset[offset])) for offset in offsets]

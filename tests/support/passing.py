@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from eventstore.documents import ListThreadsParams, Position
+from eventstore.events import Item
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed, RowPage, ThreadView, ThreadViews
 from eventstore.state import IndexEntry
@@ -54,5 +55,5 @@ class PassingFeed:
         async for entries in self.feed.replay(thread_id, start=start, stop=stop):
             yield entries
 
-    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
         return await self.feed.fetch(thread_id, offsets)

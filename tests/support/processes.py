@@ -14,12 +14,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from eventstore import ListThreadsParams, ThreadStore, new_thread_id, open_store
+from eventstore.errors import EventStoreError, InvalidRequest
+from eventstore.ids import ThreadId
+from eventstore.sqlite.file import SqliteFile
+from projections.sqlite_views import SqliteViews
 from tests.support.checker import Journal, Label, Pen, labels, read_journal, spoken
+from tests.support.threads import append, archive, created, resume
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60.0
@@ -50,6 +56,14 @@ class Child:
             AssertionError: The process ended before, or took too long.
         """
         eventually(lambda: condition(self.journal), what, alive=self.process)
+
+    def stop(self) -> None:
+        """Let it stand still, wherever it is, until it is woken."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
+    def wake(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill it at once, and prove that it was running still."""
@@ -143,16 +157,13 @@ def eventually(condition: Callable[[], bool], what: str, *, alive: subprocess.Po
         time.sleep(0.004)
 
 
-Spec = dict[str, Any]
+Spec: TypeAlias = dict[str, Any]
 
 
 def main() -> None:
     spec: Spec = json.loads(sys.argv[1])
-    jobs: dict[str, Callable[[Spec, Pen], Awaitable[None]]] = {
-        name.removeprefix("do_"): job for name, job in globals().items() if name.startswith("do_")
-    }
     pen = Pen(Path(spec["journal"]), spec["name"])
-    asyncio.run(jobs[spec["job"]](spec, pen))  # type: ignore[arg-type]
+    asyncio.run(globals()[f"do_{spec['job']}"](spec, pen))
     pen.note("over")
 
 
@@ -163,83 +174,86 @@ async def waits(pen: Pen) -> None:
     pen.note("went")
 
 
+async def speaks(
+    store: ThreadStore, pen: Pen, thread_id: ThreadId, said: list[Label], *, append_id: str | None = None
+) -> int:
+    """Append, and note it before and after; return the attempt's number."""
+    number = pen.attempt(thread_id, said, append_id)
+    await append(store, thread_id, *map(spoken, said), append_id=append_id)
+    pen.received(number)
+    return number
+
+
+async def outcome_of(call: Awaitable[object]) -> str:
+    """Say how a contender's call ended."""
+    try:
+        await call
+    except EventStoreError as exc:
+        return type(exc).__name__
+    return "acknowledged"
+
+
 async def do_append_for_ever(spec: Spec, pen: Pen) -> None:
     """Append to several threads at a time, in all sizes, flushing now and then, until killed.
 
     The named appends of `retry` are made first: their writer died without knowing what became of them.
     """
-    from eventstore import open_store
-
-    dice = random.Random(spec["seed"])
     async with open_store(spec["url"]) as store:
         numbers = iter(range(1_000_000_000))
-        threads = spec["threads"]
-        await asyncio.gather(*(_writes(store, pen, thread, spec, dice, numbers) for thread in threads))
+        dice = random.Random(spec["seed"])
+        for thread_id in spec["threads"]:
+            await _made_live(store, thread_id)
+        await asyncio.gather(*(_Scribe(store, pen, thread, dice).writes(spec, numbers) for thread in spec["threads"]))
 
 
-async def _writes(
-    store: Any, pen: Pen, thread_id: str, spec: Spec, dice: random.Random, numbers: Iterable[int]
-) -> None:
-    from eventstore import AppendThreadItemsParams, new_thread_id
-
-    await _made_live(store, thread_id)
-    unflushed: list[int] = []
-
-    async def append(texts: list[Label], append_id: str | None) -> None:
-        number = pen.attempt(thread_id, texts, append_id)
-        items = [spoken(label) for label in texts]
-        await store.append_items(
-            AppendThreadItemsParams.model_validate({"thread_id": thread_id, "items": items, "append_id": append_id})
-        )
-        pen.received(number)
-        unflushed.append(number)
-
-    for append_id, texts in spec.get("retry", {}).get(thread_id, []):
-        await append([Label.parse(text) for text in texts], append_id)
-    for number in numbers:
-        items, size, named = dice.choice(spec["shapes"])
-        await append(labels(spec["name"], number, items=items, size=size), new_thread_id() if named else None)
-        if dice.random() < spec.get("flush", 0.5):
-            flushed, unflushed = unflushed, []
-            await store.flush_thread(thread_id)
-            pen.acknowledged(*flushed)
-
-
-async def _made_live(store: Any, thread_id: str) -> None:
+async def _made_live(store: ThreadStore, thread_id: ThreadId) -> None:
     """Resume the thread, or create it if it is not stored."""
-    from eventstore import CreateThreadParams, ResumeThreadParams
-    from eventstore.errors import InvalidRequest
-
     try:
-        await store.resume_thread(ResumeThreadParams(thread_id=thread_id))
+        await resume(store, thread_id)
     except InvalidRequest:
-        await store.create_thread(CreateThreadParams(thread_id=thread_id))
+        await created(store, thread_id)
         await store.persist_thread(thread_id)
+
+
+@dataclass
+class _Scribe:
+    store: ThreadStore
+    pen: Pen
+    thread_id: ThreadId
+    dice: random.Random
+
+    async def writes(self, spec: Spec, numbers: Iterator[int]) -> None:
+        unflushed: list[int] = []
+        for append_id, texts in spec["retry"].get(self.thread_id, []):
+            unflushed.append(await self._append([Label.parse(text) for text in texts], append_id))
+        for number in numbers:
+            items, size, named = self.dice.choice(spec["shapes"])
+            said = labels(self.pen.writer, number, items=items, size=size)
+            unflushed.append(await self._append(said, new_thread_id() if named else None))
+            if self.dice.random() < spec["flush"]:
+                await self.store.flush_thread(self.thread_id)
+                self.pen.acknowledged(*unflushed)
+                unflushed = []
+
+    async def _append(self, said: list[Label], append_id: str | None) -> int:
+        return await speaks(self.store, self.pen, self.thread_id, said, append_id=append_id)
 
 
 async def do_import(spec: Spec, pen: Pen) -> None:
     """Store one thread after the other, each in a few large appends with one flush at its end, as an import does."""
-    from eventstore import AppendThreadItemsParams, CreateThreadParams, new_thread_id, open_store
-
     async with open_store(spec["url"]) as store:
         for number in range(spec["threads"]):
-            thread_id = new_thread_id()
-            await store.create_thread(CreateThreadParams(thread_id=thread_id))
-            attempts = []
-            for batch in range(4):
-                texts = labels(spec["name"], 4 * number + batch, items=100, size=1_000)
-                attempts.append(pen.attempt(thread_id, texts))
-                await store.append_items(
-                    AppendThreadItemsParams(thread_id=thread_id, items=[spoken(label) for label in texts])
-                )
+            thread_id = await created(store)
+            batches = [labels(pen.writer, 4 * number + batch, items=100, size=1_000) for batch in range(4)]
+            attempts = [pen.attempt(thread_id, said) for said in batches]
+            for said in batches:
+                await append(store, thread_id, *map(spoken, said))
             await store.shutdown_thread(thread_id)
             pen.acknowledged(*attempts)
 
 
 async def do_fold(spec: Spec, pen: Pen) -> None:
     """Fold whatever waits, by asking for a listing."""
-    from eventstore import ListThreadsParams, open_store
-
     async with open_store(spec["url"]) as store:
         pen.note("folding")
         await store.list_threads(ListThreadsParams())
@@ -247,34 +261,25 @@ async def do_fold(spec: Spec, pen: Pen) -> None:
 
 async def do_open_new_files(spec: Spec, pen: Pen) -> None:
     """Open one new file after the other, and store a thread in each, until killed."""
-    from eventstore import AppendThreadItemsParams, CreateThreadParams, new_thread_id, open_store
-
     for number in range(1_000_000):
-        path = Path(spec["folder"]) / f"{spec['name']}-{number}.db"
-        thread_id = new_thread_id()
+        path = Path(spec["folder"]) / f"{pen.writer}-{number}.db"
         pen.note("opening", path=str(path))
         async with open_store(f"sqlite:{path}") as store:
             pen.note("opened", path=str(path))
-            await store.create_thread(CreateThreadParams(thread_id=thread_id))
-            texts = labels(spec["name"], number, items=3)
-            attempt = pen.attempt(thread_id, texts)
-            await store.append_items(
-                AppendThreadItemsParams(thread_id=thread_id, items=[spoken(label) for label in texts])
-            )
+            thread_id = await created(store)
+            await store.persist_thread(thread_id)
+            attempt = await speaks(store, pen, thread_id, labels(pen.writer, number, items=3))
             await store.flush_thread(thread_id)
             pen.acknowledged(attempt)
 
 
 async def do_open_each(spec: Spec, pen: Pen) -> None:
     """Open one file after the other at the same time as others, with `upgrades` for migrations."""
-    from eventstore.sqlite.file import SqliteFile
-    from projections.sqlite_views import SqliteViews
-
     for path in spec["paths"]:
         await waits(pen)
         file = SqliteFile(path)
         pen.note("opening", path=path)
-        await file.open(upgrades=spec.get("upgrades"))
+        await file.open(upgrades=spec["upgrades"])
         try:
             await SqliteViews(file).open()
             pen.note("opened", path=path, backup=str(file.migrated_from) if file.migrated_from else None)
@@ -287,95 +292,77 @@ async def do_contend(spec: Spec, pen: Pen) -> None:
 
     With `apart`, all contenders have resumed before any of them appends; else each does everything at once.
     """
-    from eventstore import ResumeThreadParams, open_store
-    from eventstore.errors import WriterFenced
-
     thread_id = spec["thread"]
     async with open_store(spec["url"]) as store:
         for turn in range(spec["turns"]):
             await waits(pen)
-            resumed = True
-            try:
-                await store.resume_thread(ResumeThreadParams(thread_id=thread_id))
-            except WriterFenced:
-                resumed = False
+            outcome = await outcome_of(resume(store, thread_id))
+            resumed = outcome == "acknowledged"
             if spec["apart"]:
                 await waits(pen)
-            outcome = await _three_appends(store, pen, thread_id, turn) if resumed else "WriterFenced"
-            pen.note("outcome", turn=turn, outcome=outcome)
             if resumed:
+                outcome = await outcome_of(_appends_thrice(store, pen, thread_id, turn))
                 await store.discard_thread(thread_id)
+            pen.note("outcome", turn=turn, outcome=outcome)
 
 
-async def _three_appends(store: Any, pen: Pen, thread_id: str, turn: int) -> str:
-    from eventstore import AppendThreadItemsParams
-    from eventstore.errors import WriterFenced
-
-    attempts = []
-    try:
-        for number in range(3):
-            texts = labels(pen.writer, 3 * turn + number, items=2)
-            attempts.append(pen.attempt(thread_id, texts))
-            items = [spoken(label) for label in texts]
-            await store.append_items(AppendThreadItemsParams(thread_id=thread_id, items=items))
-        await store.flush_thread(thread_id)
-    except WriterFenced:
-        return "WriterFenced"
+async def _appends_thrice(store: ThreadStore, pen: Pen, thread_id: ThreadId, turn: int) -> None:
+    attempts = [
+        await speaks(store, pen, thread_id, labels(pen.writer, 3 * turn + number, items=2)) for number in range(3)
+    ]
+    await store.flush_thread(thread_id)
     pen.acknowledged(*attempts)
-    return "acknowledged"
+
+
+async def do_append_until_fenced(spec: Spec, pen: Pen) -> None:
+    """Resume the thread, append and flush until another writer takes it over; say so; the same again."""
+    thread_id = spec["thread"]
+    numbers = iter(range(1_000_000_000))
+    async with open_store(spec["url"]) as store:
+        for turn in range(spec["turns"]):
+            await waits(pen)
+            await resume(store, thread_id)
+            outcome = await outcome_of(_appends_on(store, pen, thread_id, numbers))
+            pen.note("outcome", turn=turn, outcome=outcome)
+            await store.discard_thread(thread_id)
+
+
+async def _appends_on(store: ThreadStore, pen: Pen, thread_id: ThreadId, numbers: Iterator[int]) -> None:
+    for number in numbers:
+        attempt = await speaks(store, pen, thread_id, labels(pen.writer, number, items=2))
+        await store.flush_thread(thread_id)
+        pen.acknowledged(attempt)
 
 
 async def do_create(spec: Spec, pen: Pen) -> None:
-    """Race to create each of `threads`: say the outcome of each."""
-    from eventstore import AppendThreadItemsParams, CreateThreadParams, open_store
-    from eventstore.errors import EventStoreError
-
+    """Race to create each of `threads`; say how each turn ended."""
     async with open_store(spec["url"]) as store:
-        for number, thread_id in enumerate(spec["threads"]):
-            await store.create_thread(CreateThreadParams(thread_id=thread_id))
-            texts = labels(spec["name"], number, items=2)
-            attempt = pen.attempt(thread_id, texts)
-            await store.append_items(
-                AppendThreadItemsParams(thread_id=thread_id, items=[spoken(label) for label in texts])
-            )
+        for turn, thread_id in enumerate(spec["threads"]):
+            await created(store, thread_id)
+            attempt = await speaks(store, pen, thread_id, labels(pen.writer, turn, items=2))
             await waits(pen)
-            try:
-                await store.flush_thread(thread_id)
+            outcome = await outcome_of(store.flush_thread(thread_id))
+            if outcome == "acknowledged":
                 pen.acknowledged(attempt)
-                pen.note("outcome", turn=number, outcome="acknowledged")
-            except EventStoreError as exc:
-                pen.note("outcome", turn=number, outcome=type(exc).__name__)
+            pen.note("outcome", turn=turn, outcome=outcome)
 
 
 async def do_archive(spec: Spec, pen: Pen) -> None:
-    """Race to archive each of `threads`: say the outcome of each."""
-    from eventstore import ArchiveThreadParams, open_store
-    from eventstore.errors import EventStoreError
-
+    """Race to archive each of `threads`; say how each turn ended."""
     async with open_store(spec["url"]) as store:
-        for number, thread_id in enumerate(spec["threads"]):
+        for turn, thread_id in enumerate(spec["threads"]):
             await waits(pen)
-            try:
-                await store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
-                pen.note("outcome", turn=number, outcome="acknowledged")
-            except EventStoreError as exc:
-                pen.note("outcome", turn=number, outcome=type(exc).__name__)
+            pen.note("outcome", turn=turn, outcome=await outcome_of(archive(store, thread_id)))
 
 
 async def do_append_counted(spec: Spec, pen: Pen) -> None:
     """Append and flush `count` times to a thread of its own, noting the time of each flush."""
-    from eventstore import AppendThreadItemsParams, CreateThreadParams, open_store
-
-    thread_id = spec["thread"]
     async with open_store(spec["url"]) as store:
-        await store.create_thread(CreateThreadParams(thread_id=thread_id))
+        thread_id = await created(store)
+        await store.persist_thread(thread_id)
         await waits(pen)
         for number in range(spec["count"]):
-            texts = labels(spec["name"], number, items=1, size=300)
-            attempt = pen.attempt(thread_id, texts)
-            await store.append_items(
-                AppendThreadItemsParams(thread_id=thread_id, items=[spoken(label) for label in texts])
-            )
+            attempt = await speaks(store, pen, thread_id, labels(pen.writer, number, items=1, size=300))
             await store.flush_thread(thread_id)
             pen.acknowledged(attempt)
             pen.note("flushed", at=time.monotonic())

@@ -47,7 +47,7 @@ from eventstore.documents import (
     ThreadPage,
     UpdateThreadMetadataParams,
 )
-from eventstore.events import Command, Event
+from eventstore.events import Command, Event, Item
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventLog, ThreadView, ThreadViews
 from eventstore.store import ThreadStore
@@ -236,7 +236,7 @@ def _reports_refused_as_done(ports: Ports) -> Ports:
 class _ReorderingFeed(PassingFeed):
     """Gives the records of a history in any order but theirs."""
 
-    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Entry]:
+    async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
         return (await super().fetch(thread_id, offsets))[::-1]
 
 

@@ -1,0 +1,47 @@
+"""What the README shows runs as it stands there, and what it names is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_there_is_python_to_run() -> None:
+    assert PYTHON
+
+
+@pytest.mark.parametrize("source", PYTHON)
+def test_a_python_block_runs_in_an_empty_folder(source: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", source]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "2 items, Why does the build fail?\n"
+
+
+def test_every_test_that_keeps_a_promise_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`?(?:::|` · `)(\w+)", README)
+
+    assert len(named) >= 9
+    for file, test in named:
+        assert re.search(rf"def {test}\b", (ROOT / file).read_text("utf-8")), f"{file} has no {test}"
+
+
+def test_every_file_of_the_map_is_there() -> None:
+    modules = {
+        "eventstore": "ids errors jsontext events documents admission state store ports codec threads live writer commands"
+        " history audit settings wiring",
+        "projections": "fold projector ports sqlite_views listing embedded verify",
+    }
+    for package, names in modules.items():
+        for name in names.split():
+            assert re.search(rf"\b{name}\b", README)
+            assert (ROOT / package / f"{name}.py").is_file(), name
