@@ -76,7 +76,9 @@ def main(arguments: list[str]) -> int:
     run("list", "--limit", "10")
     thread = asyncio.run(latest())
     if thread is None:
-        print(f"\n{home} holds no thread that a person spoke in; run compose/demo without it to see the example.")
+        print(
+            f"\n{home} holds no thread that is not archived and has something said in it; so there is no more to show."
+        )
         return 0
     work_on(thread)
     say_what_next(thread.thread_id)

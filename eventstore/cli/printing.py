@@ -22,6 +22,10 @@ _SGR = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PLAIN_WIDTH = 100
 """Characters of a shortened line where there is no terminal."""
+_GAP = 2
+"""Spaces between two columns."""
+_LAST_COLUMN = 20
+"""Characters that a table's last column has at least."""
 _NAMES_WIDE = 13
 """Characters of a fact's name: the longest there is."""
 _SHORT_ID = 13
@@ -84,37 +88,35 @@ def counted(number: int, noun: str) -> str:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
     """Print rows under headers; the last column takes the room that is left. `right` are columns of numbers."""
-    if is_terminal():
-        _print_rich(headers, rows, right)
-        return
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
+    if is_terminal():
+        _print_rich(headers, rows, widths, right)
+        return
     for row in (headers, *rows):
-        cells = [
-            cell.rjust(size) if i in right else cell.ljust(size)
-            for i, (cell, size) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+        cells = zip(row, widths, strict=True)
+        line = [cell.rjust(size) if i in right else cell.ljust(size) for i, (cell, size) in enumerate(cells)]
+        print((" " * _GAP).join(line).rstrip())
 
 
-def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> None:
-    from rich.box import SIMPLE_HEAD
+def _print_rich(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], right: frozenset[int]
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
-    last = len(headers) - 1
-    for i, header in enumerate(headers):
-        table.add_column(
-            header,
-            justify="right" if i in right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=1 if i == last else None,
-        )
+    console = Console(highlight=False)
+    left = max(_LAST_COLUMN, console.width - sum(size + _GAP for size in widths[:-1]))
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+    for i, (header, size) in enumerate(zip(headers, widths, strict=True)):
+        room = min(size, left) if i == len(headers) - 1 else size
+        table.add_column(header, justify="right" if i in right else "left", no_wrap=True, width=room)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+        cells = [Text(cell) for cell in row]
+        # Here, for a table that is too wide takes the room from the columns that fit.
+        cells[-1].truncate(left, overflow="ellipsis")
+        table.add_row(*cells)
+    console.print(table)
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, terminal
 from tests.conftest import EXAMPLE_HOME
 
 NAMED = "01a09ef9-b536-7696-a7ca-7de3bcd7fb5e"
@@ -33,6 +35,19 @@ def test_a_list_is_a_plain_table_where_there_is_no_terminal(example: CommandLine
         f"{BASED}  2026-10-19 15:31     11  cli     Man page",
     ]
     assert "\x1b" not in listed.out
+
+
+def test_a_list_fits_its_terminal(example: CommandLine, processes: list[subprocess.Popen[bytes]]) -> None:
+    with terminal(columns=70) as (ours, theirs):
+        process = example.started("list", "--limit", "4", stdin=theirs, stdout=theirs)
+        processes.append(process)
+        assert process.wait(timeout=30) == 0
+        shown = re.sub(r"\x1b\[[\d;]*m", "", os.read(ours, 65_536).decode())
+    header, first, *_, last = shown.splitlines()
+    assert header.split() == ["ID", "UPDATED", "ITEMS", "SOURCE", "NAME", "OR", "FIRST", "MESSAGE"]
+    assert first.split() == ["01a1539c-8e31", "2026-10-20", "06:45", "44", "cli", "Man", "page"]
+    assert last.endswith("Which weather provid…")
+    assert example.done("show", first.split()[0]).out.startswith(f"thread         {PAGINATED}")
 
 
 def test_a_list_says_how_to_get_the_next_page(example: CommandLine) -> None:

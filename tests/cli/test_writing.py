@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from eventstore.cli import main
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, terminal
 from tests.conftest import EXAMPLE_HOME
 
 WARNING = '{"type":"event_msg","payload":{"type":"warning","message":"hot"}}'
@@ -254,14 +251,3 @@ def test_who_did_it_is_in_the_events(cli: CommandLine, thread: str, monkeypatch:
     monkeypatch.setenv("EVENTSTORE_ACTOR", "bob")
     cli.done("unarchive", thread)
     assert [record["actor"] for record in cli.done("events", thread, "--json").lines[-2:]] == ["ann", "bob"]
-
-
-@contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
-    """Open a pseudo-terminal: what a person types into one end is read at the other."""
-    ours, theirs = pty.openpty()
-    try:
-        yield ours, theirs
-    finally:
-        os.close(ours)
-        os.close(theirs)
