@@ -121,10 +121,12 @@ class History:
         Raises:
             LogTruncated: A record of the thread is not in the log any more.
         """
-        for first in range(0, len(places.records), _RECORDS_AT_A_TIME):
-            records = places.records[first : first + _RECORDS_AT_A_TIME]
+        partition = self._feed.partition_of(thread_id)
+        read = 0
+        while records := places.records[read : read + _RECORDS_AT_A_TIME]:
             items = await self._feed.fetch(thread_id, [record.offset for record in records])
-            yield _between(stored(self._feed.partition_of(thread_id), records, items), places.start, places.stop)
+            read += len(items)
+            yield _between(stored(partition, records[: len(items)], items), places.start, places.stop)
 
     async def tail(self, thread_id: ThreadId, view: ThreadView) -> tuple[ThreadState, list[IndexEntry]]:
         """Return the thread's state at the log's end, and the records whose items the views do not know of yet.

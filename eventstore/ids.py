@@ -47,10 +47,13 @@ def new_writer_id() -> WriterId:
 
 
 def _uuid7() -> str:
-    """Return a fresh version 7 UUID (RFC 9562 §5.7): 48 bits of milliseconds, 74 random bits."""
-    millis = time.time_ns() // 1_000_000
-    noise = int.from_bytes(os.urandom(10), "big")
-    bits = (millis & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (noise >> 62 & 0xFFF) << 64
-    bits |= 0b10 << 62 | noise & (1 << 62) - 1
+    """Return a fresh version 7 UUID (RFC 9562 §5.7, §6.2 method 3).
+
+    48 bits of milliseconds, 12 bits of their fraction, so that ids made one after the other sort so, 62 random bits.
+    """
+    millis, nanos = divmod(time.time_ns(), 1_000_000)
+    fraction = nanos * 4_096 // 1_000_000
+    noise = int.from_bytes(os.urandom(8), "big") & (1 << 62) - 1
+    bits = (millis & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | noise
     text = f"{bits:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -81,7 +81,7 @@ class EventFeed(Protocol):
         ...
 
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
-        """Return up to `limit` entries of the partition from offset `start` on; empty at the end.
+        """Return up to `limit` entries of the partition from offset `start` on, at least one; empty at the end.
 
         Raises:
             LogTruncated: The partition begins after `start`.
@@ -99,6 +99,8 @@ class EventFeed(Protocol):
 
     async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
         """Return the items of the thread's records at exactly these ascending offsets, record by record.
+
+        Of many large records it returns those of the first ones only, of at least one; ask for the others again.
 
         Raises:
             UnreadableEvent: One of the records cannot be understood.

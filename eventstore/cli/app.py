@@ -5,26 +5,18 @@ A command that opens the store does so through `with_store`; it returns an exit 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from eventstore.cli import change, events, history, listing, maintain, transfer, write
 from eventstore.cli.opening import Where
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 differences were found, or a part failed; 2 the request is wrong; 3 somebody was first; "
     "4 not available now, try again; 5 written, the views lag; 6 it may have been written; "
     "7 data or installation is broken; 130 interrupted; 141 the reader of the output went away."
-)
-
-app = typer.Typer(
-    name="eventstore",
-    help="Keeps the threads of AI agents as events, by default in one SQLite file.",
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -36,7 +28,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def eventstore(
     context: typer.Context,
     log: Annotated[
@@ -58,22 +49,57 @@ def eventstore(
     context.obj = Where(log=log, views=views, actor=actor)
 
 
-_READ, _WRITE, _MOVE, _LOOK_AFTER = "Read", "Write", "Move", "Look after"
+_COMMANDS = {
+    "list": ("listing.list_", "Read"),
+    "show": ("listing.show", "Read"),
+    "history": ("history.history", "Read"),
+    "events": ("events.events", "Read"),
+    "new": ("write.new", "Write"),
+    "append": ("write.append", "Write"),
+    "rename": ("change.rename", "Write"),
+    "set": ("change.set_", "Write"),
+    "archive": ("change.archive", "Write"),
+    "unarchive": ("change.unarchive", "Write"),
+    "delete": ("change.delete", "Write"),
+    "import": ("transfer.import_", "Move"),
+    "export": ("transfer.export", "Move"),
+    "backup": ("maintain.backup", "Move"),
+    "verify": ("maintain.verify", "Look after"),
+    "doctor": ("maintain.doctor", "Look after"),
+    "schema": ("events.schema", "Look after"),
+}
+"""Where each command is, and under which heading the help shows it."""
+_WITH_VALUE = frozenset({"--log", "--views", "--actor"})
 
-app.command("list", rich_help_panel=_READ)(listing.list_)
-app.command("show", rich_help_panel=_READ)(listing.show)
-app.command("history", rich_help_panel=_READ)(history.history)
-app.command("events", rich_help_panel=_READ)(events.events)
-app.command("new", rich_help_panel=_WRITE)(write.new)
-app.command("append", rich_help_panel=_WRITE)(write.append)
-app.command("rename", rich_help_panel=_WRITE)(change.rename)
-app.command("set", rich_help_panel=_WRITE)(change.set_)
-app.command("archive", rich_help_panel=_WRITE)(change.archive)
-app.command("unarchive", rich_help_panel=_WRITE)(change.unarchive)
-app.command("delete", rich_help_panel=_WRITE)(change.delete)
-app.command("import", rich_help_panel=_MOVE)(transfer.import_)
-app.command("export", rich_help_panel=_MOVE)(transfer.export)
-app.command("backup", rich_help_panel=_MOVE)(maintain.backup)
-app.command("verify", rich_help_panel=_LOOK_AFTER)(maintain.verify)
-app.command("doctor", rich_help_panel=_LOOK_AFTER)(maintain.doctor)
-app.command("schema", rich_help_panel=_LOOK_AFTER)(events.schema)
+
+def app_for(arguments: Sequence[str]) -> typer.Typer:
+    """Return the application, with no more commands than the one that the arguments name, if they name one.
+
+    Each command that is there takes a millisecond of every start.
+    """
+    named = _command_in(arguments)
+    wanted = [named] if named in _COMMANDS else [*_COMMANDS]
+    app = typer.Typer(
+        name="eventstore",
+        help="Keeps the threads of AI agents as events, by default in one SQLite file.",
+        epilog=EXIT_CODES,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(eventstore)
+    for name in wanted:
+        place, heading = _COMMANDS[name]
+        module, _, function = place.partition(".")
+        app.command(name, rich_help_panel=heading)(getattr(import_module(f"eventstore.cli.{module}"), function))
+    return app
+
+
+def _command_in(arguments: Sequence[str]) -> str | None:
+    words = iter(arguments)
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None

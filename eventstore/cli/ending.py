@@ -48,11 +48,11 @@ def _run(arguments: Sequence[str]) -> int:
     _let_any_text_through()
     from typer import Abort, TyperException
 
-    from eventstore.cli.app import app
+    from eventstore.cli.app import app_for
     from eventstore.errors import EventStoreError
 
     try:
-        code = app(list(arguments), prog_name="eventstore", standalone_mode=False)
+        code = app_for(arguments)(list(arguments), prog_name="eventstore", standalone_mode=False)
     except EventStoreError as exc:
         return complain(str(exc), exc.exit_code)
     except TyperException as exc:
@@ -71,7 +71,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _usage(text: str) -> str:
     """Return the sentence on wrong arguments in one line, with where to look."""
     sentence = " ".join(text.split()).rstrip(".")
-    return f"{sentence}; see eventstore --help"
+    return f"{sentence}{'' if sentence.endswith('?') else ';'} see eventstore --help"
 
 
 def _let_any_text_through() -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from eventstore.codec import codec
@@ -26,11 +26,14 @@ from eventstore.sqlite.room import Job, run_one_by_one
 
 PARTITION: Final = 0
 _REPLAY_BATCH = 500
-"""Records read at a time by a replay: bounds its memory."""
+"""Records read at a time by a replay."""
+_READ_BYTES = 4 * 1024 * 1024
+"""Bytes of records read at a time: bounds the memory of whoever follows a log of large ones."""
 _RECENT_ENTRIES = 512
 _RECENT_BYTES = 8 * 1024 * 1024
 
 _Row = tuple[bytes, bytes]
+_AnyRow: TypeAlias = tuple[Any, ...]
 
 
 class _Append(Job[int]):
@@ -168,22 +171,34 @@ class SqliteFeed:
             return []
         # The index by thread makes this one walk over the thread's own records, void ones included.
         span = (key_of(thread_id), offsets[0], offsets[-1])
-        rows = await self._file.read(
-            lambda connection: connection.execute(
-                "SELECT offset, record FROM log WHERE thread = ? AND offset BETWEEN ? AND ? ORDER BY offset", span
-            ).fetchall()
+        sql = "SELECT offset, record FROM log WHERE thread = ? AND offset BETWEEN ? AND ? ORDER BY offset"
+        wanted = frozenset(offsets)
+        found: dict[int, bytes] = dict(
+            await self._file.read(lambda c: _bounded(c.execute(sql, span), lambda row: row[0] in wanted))
         )
-        found = dict(rows)
-        try:
-            return [codec().items(found[offset]) for offset in offsets]
-        except KeyError as exc:
-            raise LogTruncated(
-                f"the record at offset {exc} of thread {thread_id} is missing from {self._file.path}; restore a backup"
-            ) from exc
+        for offset in offsets[: max(1, len(found))]:
+            if offset not in found:
+                raise LogTruncated(
+                    f"the record at offset {offset} of thread {thread_id} is missing from {self._file.path};"
+                    " restore a backup"
+                )
+        return [codec().items(record) for record in found.values()]
 
     async def _entries(self, sql: str, *values: object) -> list[Entry]:
-        rows = await self._file.read(lambda connection: connection.execute(sql, values).fetchall())
+        rows = await self._file.read(lambda connection: _bounded(connection.execute(sql, values)))
         return [decoded(row) for row in rows]
+
+
+def _bounded(rows: Iterable[_AnyRow], wanted: Callable[[_AnyRow], bool] = lambda row: True) -> list[_AnyRow]:
+    """Take the wanted rows, at least one of them, until enough bytes are in memory."""
+    taken: list[_AnyRow] = []
+    size = 0
+    for row in filter(wanted, rows):
+        taken.append(row)
+        size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # SQLite keeps any type in any column
+        if size >= _READ_BYTES:
+            break
+    return taken
 
 
 def log_end(connection: sqlite3.Connection) -> int:

@@ -78,8 +78,8 @@ def test_ids(example: CommandLine, command: str, thread: str, sentence: str) -> 
         (["import", "/nowhere"], "eventstore: /nowhere does not exist; give a Codex home .*"),
         (["import"], "eventstore: Missing argument 'PATH…'; see eventstore --help"),
         (["show"], "eventstore: Missing argument 'ID'; see eventstore --help"),
-        (["shew", NAMED], "eventstore: No such command 'shew'.*; see eventstore --help"),
-        (["show", NAMED, "--xml"], "eventstore: No such option.*; see eventstore --help"),
+        (["shew", NAMED], "eventstore: No such command 'shew'. Did you mean 'show'.*[?] see eventstore --help"),
+        (["show", NAMED, "--xml"], "eventstore: No such option.*[;?] see eventstore --help"),
     ],
 )
 def test_requests(example: CommandLine, words: list[str], sentence: str) -> None:

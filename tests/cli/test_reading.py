@@ -46,7 +46,8 @@ def test_a_list_fits_its_terminal(example: CommandLine, processes: list[subproce
     header, first, *_, last = shown.splitlines()
     assert header.split() == ["ID", "UPDATED", "ITEMS", "SOURCE", "NAME", "OR", "FIRST", "MESSAGE"]
     assert first.split() == ["01a1539c-8e31", "2026-10-20", "06:45", "44", "cli", "Man", "page"]
-    assert last.endswith("Which weather provid…")
+    assert last.endswith("Which weather provide…")
+    assert {len(line.rstrip()) <= 70 for line in shown.splitlines()} == {True}
     assert example.done("show", first.split()[0]).out.startswith(f"thread         {PAGINATED}")
 
 

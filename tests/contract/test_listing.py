@@ -35,6 +35,13 @@ async def listed(store: ThreadStore, **asked: Any) -> list[ThreadId]:
     return ids((await page(store, **asked)).items)
 
 
+async def found(store: ThreadStore, **asked: Any) -> set[ThreadId]:
+    """Return what is listed where only the filters matter: threads of one millisecond stand in any order."""
+    threads = await listed(store, **asked)
+    assert len(threads) == len(set(threads))
+    return set(threads)
+
+
 def ids(threads: tuple[StoredThread, ...]) -> list[ThreadId]:
     return [thread.thread_id for thread in threads]
 
@@ -74,6 +81,7 @@ async def test_both_keys_sort_in_both_directions(store: ThreadStore) -> None:
 async def test_what_is_said_moves_a_thread_in_the_order_of_updates_only(store: ThreadStore) -> None:
     old, new = await a_live_thread(store), await a_live_thread(store)
     await patch(store, old, created_at=NOON, updated_at=NOON)
+    await patch(store, new, created_at=NOON + timedelta(1), updated_at=NOON + timedelta(1))
 
     await append(store, old, RolloutItem("turn_context", {"model": "gpt-9"}))
     await store.flush_thread(old)
@@ -223,20 +231,20 @@ async def test_providers_none_and_nothing_mean_all(store: ThreadStore) -> None:
         await a_cold_thread(store, metadata={"model_provider": provider}) for provider in ("openai", "azure")
     ]
 
-    assert [theirs, ours] == await listed(store, model_providers=None)
-    assert [theirs, ours] == await listed(store, model_providers=[])
-    assert [theirs] == await listed(store, model_providers=["azure", "nobody"])
-    assert [theirs, ours] == await listed(store, model_providers=["openai", "azure", "openai"])
-    assert [] == await listed(store, model_providers=["AZURE"])
+    assert {theirs, ours} == await found(store, model_providers=None)
+    assert {theirs, ours} == await found(store, model_providers=[])
+    assert {theirs} == await found(store, model_providers=["azure", "nobody"])
+    assert {theirs, ours} == await found(store, model_providers=["openai", "azure", "openai"])
+    assert set() == await found(store, model_providers=["AZURE"])
 
 
 async def test_directories_none_means_all_nothing_means_none_and_spelling_does_not_matter(store: ThreadStore) -> None:
     here, there = [await a_cold_thread(store, metadata={"cwd": cwd}) for cwd in ("/work/here", "/work//there/")]
 
-    assert [there, here] == await listed(store, cwd_filters=None)
-    assert [] == await listed(store, cwd_filters=[])
-    assert [here] == await listed(store, cwd_filters=["/work/./there/../here/"])
-    assert [there] == await listed(store, cwd_filters=["/work/there", "/work"])
+    assert {there, here} == await found(store, cwd_filters=None)
+    assert set() == await found(store, cwd_filters=[])
+    assert {here} == await found(store, cwd_filters=["/work/./there/../here/"])
+    assert {there} == await found(store, cwd_filters=["/work/there", "/work"])
 
 
 async def test_sources_are_compared_whole_objects_too(store: ThreadStore) -> None:
@@ -245,12 +253,13 @@ async def test_sources_are_compared_whole_objects_too(store: ThreadStore) -> Non
     cli, vscode, atlas, spawned = [await a_cold_thread(store, source=source) for source in sources]
     turned = {"subagent": {"thread_spawn": dict(reversed(spawn["subagent"]["thread_spawn"].items()))}}
 
-    assert [spawned, atlas, vscode, cli] == await listed(store, allowed_sources=[])
-    assert [cli] == await listed(store, allowed_sources=["cli"])
-    assert [atlas, vscode] == await listed(store, allowed_sources=["vscode", {"custom": "atlas"}])
-    assert [spawned] == await listed(store, allowed_sources=[turned])
-    assert [] == await listed(store, allowed_sources=[{"custom": "Atlas"}, "exec"])
-    assert [sources[3], sources[2]] == [thread.source for thread in (await page(store, page_size=2)).items]
+    assert {spawned, atlas, vscode, cli} == await found(store, allowed_sources=[])
+    assert {cli} == await found(store, allowed_sources=["cli"])
+    assert {atlas, vscode} == await found(store, allowed_sources=["vscode", {"custom": "atlas"}])
+    assert {spawned} == await found(store, allowed_sources=[turned])
+    assert set() == await found(store, allowed_sources=[{"custom": "Atlas"}, "exec"])
+    shown = {thread.thread_id: thread.source for thread in (await page(store)).items}
+    assert dict(zip((cli, vscode, atlas, spawned), sources, strict=True)) == shown
 
 
 async def test_a_search_finds_names_titles_and_previews_case_sensitively(store: ThreadStore) -> None:
@@ -258,11 +267,11 @@ async def test_a_search_finds_names_titles_and_previews_case_sensitively(store: 
     await patch(store, named, name="Needle thread")
     await patch(store, titled, title="The Needle")
 
-    assert [seen, titled, named] == await listed(store, search_term="Needle")
-    assert [] == await listed(store, search_term="needle")
-    assert [other] == await listed(store, search_term="four")
-    assert [other, seen, titled, named] == await listed(store, search_term="")
-    assert [] == await listed(store, search_term="%")
+    assert {seen, titled, named} == await found(store, search_term="Needle")
+    assert set() == await found(store, search_term="needle")
+    assert {other} == await found(store, search_term="four")
+    assert {other, seen, titled, named} == await found(store, search_term="")
+    assert set() == await found(store, search_term="%")
 
 
 async def test_filters_are_joined_by_and(store: ThreadStore) -> None:
@@ -273,10 +282,11 @@ async def test_filters_are_joined_by_and(store: ThreadStore) -> None:
                 await a_cold_thread(store, f"{source} {provider} {cwd}", **given)
 
     asked = {"allowed_sources": ["cli"], "model_providers": ["azure"], "cwd_filters": ["/a", "/b"]}
-    found = (await page(store, **asked)).items
-    assert ["cli azure /b", "cli azure /a"] == [thread.preview for thread in found]
-    assert [[thread] for thread in ids(found)] == await all_pages(store, page_size=1, **asked)
-    assert ["cli azure /a"] == [thread.preview for thread in (await page(store, search_term="e /a", **asked)).items]
+    both = (await page(store, **asked)).items
+    assert {"cli azure /a", "cli azure /b"} == {thread.preview for thread in both}
+    assert [[thread] for thread in ids(both)] == await all_pages(store, page_size=1, **asked)
+    (one,) = (await page(store, search_term="e /a", **asked)).items
+    assert "cli azure /a" == one.preview
 
 
 async def test_every_filter_pages_without_loss_in_both_directions(store: ThreadStore) -> None:

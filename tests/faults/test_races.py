@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,7 +22,7 @@ from eventstore.wiring import open_embedded, open_store
 from tests.support.checker import Journal, Pen, labels, objections, read_journal, spoken
 from tests.support.engines import SqliteEngine
 from tests.support.faults import OvertakenViews
-from tests.support.processes import Nursery
+from tests.support.processes import Child, Nursery
 from tests.support.threads import a_cold_thread, append, created, patch, read, resume, said, say
 
 FIGURES = logging.getLogger("figures")
@@ -85,48 +87,54 @@ async def test_processes_that_race_for_one_thread_end_acknowledged_or_fenced(tmp
 async def test_a_stopped_writer_that_wakes_after_a_takeover_is_fenced_and_adds_nothing(
     tmp_path: Path, nursery: Nursery
 ) -> None:
-    """It may stand still anywhere: between its look and its word, before its verdict, or with the write lock in hand."""
+    """It may stand still anywhere: between its look and its word, before its verdict, with the write lock in hand."""
     path = tmp_path / "threads.db"
     pen = Pen(tmp_path / "taker.journal", "taker")
     thread_id = await a_thread_in(path, pen)
-    turns, in_the_way = 8, 0
-    child = nursery.start("append_until_fenced", "stopped", url=f"sqlite:{path}", thread=thread_id, turns=turns)
-    for turn in range(turns):
+    child = nursery.start("append_until_fenced", "stopped", url=f"sqlite:{path}", thread=thread_id, turns=TURNS)
+    in_the_way = 0
+    for turn in range(TURNS):
         nursery.all_go()
-        before = child.journal.count("acknowledged")
-        child.wait_for(lambda journal, before=before: journal.count("acknowledged") > before + 5, "at work")  # type: ignore[misc]
-        child.stop()
-        while not await takes_over(path, pen, thread_id, turn):
-            # It holds the lock and nobody can write: let it go on, and stop it elsewhere.
+        stopped_at_work(child)
+        while refusal := await taken_over(path, pen, thread_id, turn):
+            # It has the lock, so nobody can write: let it go on, and stop it elsewhere.
+            assert "written by another process" in refusal
             in_the_way += 1
-            acknowledged = child.journal.count("acknowledged")
             child.wake()
-            child.wait_for(lambda journal, seen=acknowledged: journal.count("acknowledged") > seen, "at work again")  # type: ignore[misc]
-            child.stop()
+            stopped_at_work(child)
         child.wake()
-        child.wait_for(lambda journal, turn=turn: journal.count("outcome") == turn + 1, "fenced")  # type: ignore[misc]
-    journals = [*nursery.join(), read_journal(tmp_path / "taker.journal")]
+        child.wait_for(lambda journal, turns=turn + 1: journal.count("outcome") == turns, "fenced")  # type: ignore[misc]
     pen.close()
+    journals = [*nursery.join(), read_journal(tmp_path / "taker.journal")]
 
-    FIGURES.info("stopped %d times, %d of them with the write lock in hand", turns + in_the_way, in_the_way)
-    assert outcomes(journals) == [Counter({"WriterFenced": 1})] * turns
+    FIGURES.info("stopped %d times, %d of them with the write lock in hand", TURNS + in_the_way, in_the_way)
+    assert outcomes(journals) == [Counter({"WriterFenced": 1})] * TURNS
     assert not await objections(path, journals)
 
 
-async def takes_over(path: Path, pen: Pen, thread_id: ThreadId, turn: int) -> bool:
-    """Resume the thread and append to it; say whether the file could be written at all."""
-    async with open_embedded(Settings(log=f"sqlite:{path}", within=1.0)) as parts:
+def stopped_at_work(child: Child) -> None:
+    """Stop the child at a random moment, after it was acknowledged once more."""
+    before = child.journal.count("acknowledged")
+    child.wait_for(lambda journal: journal.count("acknowledged") > before, "at work")
+    until = time.monotonic() + random.uniform(0, 0.005)
+    while time.monotonic() < until:
+        pass
+    child.stop()
+
+
+async def taken_over(path: Path, pen: Pen, thread_id: ThreadId, turn: int) -> str:
+    """Resume the thread and append to it; say why the file could not be written, if that was so."""
+    async with open_embedded(Settings(log=f"sqlite:{path}", within=0.5)) as parts:
         try:
             await resume(parts.store, thread_id)
         except (Unavailable, ViewsBehind) as exc:
-            assert "written by another process" in str(exc)
-            return False
+            return str(exc)
         said = labels(pen.writer, turn + 1, items=3)
         attempt = pen.attempt(thread_id, said)
         await append(parts.store, thread_id, *map(spoken, said))
         await parts.store.flush_thread(thread_id)
         pen.acknowledged(attempt)
-    return True
+    return ""
 
 
 async def test_of_processes_that_create_one_thread_exactly_one_wins(tmp_path: Path, nursery: Nursery) -> None:

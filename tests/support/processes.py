@@ -22,7 +22,9 @@ from typing import Any, TypeAlias
 from eventstore import ListThreadsParams, ThreadStore, new_thread_id, open_store
 from eventstore.errors import EventStoreError, InvalidRequest
 from eventstore.ids import ThreadId
+from eventstore.settings import Settings
 from eventstore.sqlite.file import SqliteFile
+from eventstore.wiring import open_embedded
 from projections.sqlite_views import SqliteViews
 from tests.support.checker import Journal, Label, Pen, labels, read_journal, spoken
 from tests.support.threads import append, archive, created, resume
@@ -315,10 +317,14 @@ async def _appends_thrice(store: ThreadStore, pen: Pen, thread_id: ThreadId, tur
 
 
 async def do_append_until_fenced(spec: Spec, pen: Pen) -> None:
-    """Resume the thread, append and flush until another writer takes it over; say so; the same again."""
+    """Resume the thread, append and flush until another writer takes it over; say so; the same again.
+
+    Without fsync, or it would have the write lock in hand nearly always.
+    """
     thread_id = spec["thread"]
     numbers = iter(range(1_000_000_000))
-    async with open_store(spec["url"]) as store:
+    async with open_embedded(Settings(log=spec["url"], synchronous="OFF")) as parts:
+        store = parts.store
         for turn in range(spec["turns"]):
             await waits(pen)
             await resume(store, thread_id)
