@@ -63,8 +63,6 @@ def _run(arguments: Sequence[str]) -> int:
         if isinstance(exc.__context__, BrokenPipeError):
             raise exc.__context__ from None
         raise
-    finally:
-        gc.enable()
     return code if isinstance(code, int) else 0
 
 

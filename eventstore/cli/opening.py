@@ -55,6 +55,8 @@ def with_store(context: typer.Context, work: Callable[[Embedded], Awaitable[int 
 
     async def opened() -> int:
         async with open_embedded(settings_of(context)) as embedded:
+            # What was imported stays: collecting would begin by looking through all of it.
+            gc.freeze()
             gc.enable()
             return await work(embedded) or 0
 

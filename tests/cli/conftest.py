@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import pty
@@ -69,7 +70,12 @@ class CommandLine:
         self._capsys.readouterr()
         with source.open("rb") as stdin, self._monkeypatch.context() as patched:
             patched.setattr(sys, "stdin", stdin)
-            code = main(["--log", self.url, *map(str, words)])
+            try:
+                code = main(["--log", self.url, *map(str, words)])
+            finally:
+                # A process of its own would end here.
+                gc.unfreeze()
+                gc.enable()
         out, err = self._capsys.readouterr()
         return Ended(code, out, err)
 
