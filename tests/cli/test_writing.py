@@ -69,7 +69,7 @@ def test_a_bad_line_makes_no_thread_at_all(cli: CommandLine, bad: str) -> None:
 
 
 def test_appending_is_acknowledged(cli: CommandLine, thread: str) -> None:
-    appended = cli.done("append", thread[:8], given=said("a", "b") + "\n" + WARNING + "\n" + WARNING)
+    appended = cli.done("append", thread[:8], given=said("a", "b") + "\n" + WARNING + "\n" + WARNING + "\n")
     assert (
         appended.out
         == "acknowledged 2 items, 2 in all; not kept, as the persistence policy says: 2 event_msg/warning\n"

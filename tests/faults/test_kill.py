@@ -37,7 +37,10 @@ ROUNDS = 4
 
 def a_random_moment(dice: random.Random, child: Child, *, after: int) -> None:
     """Let the child make at least that many notes, and then go on for up to 30 ms: nobody knows where it is then."""
-    child.wait_for(lambda journal: len(journal.notes) >= after, f"{after} notes")
+    child.wait_for(
+        lambda journal: len(journal.notes) >= after and journal.count("acknowledged") > 0,
+        f"{after} notes, one a success",
+    )
     until = time.monotonic() + dice.uniform(0, 0.03)
     while time.monotonic() < until:
         pass

@@ -49,7 +49,7 @@ from eventstore.documents import (
 )
 from eventstore.events import Command, Event, Item
 from eventstore.ids import ThreadId
-from eventstore.ports import Entry, EventLog, ThreadView, ThreadViews
+from eventstore.ports import EventLog, ThreadView, ThreadViews
 from eventstore.store import ThreadStore
 from projections import sqlite_views
 from projections.ports import Mark, ThreadChange
