@@ -14,7 +14,7 @@ from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.codex.moments import moment
 from eventstore.documents import EventRecord, Position
 from eventstore.errors import InvalidRequest
-from eventstore.events import Command, Event, items_of
+from eventstore.events import Command, Event, ThreadArchived, ThreadDeleted, ThreadUnarchived, items_of
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed
 from eventstore.state import UNKNOWN_THREAD, ThreadState, freeze, step
@@ -133,6 +133,7 @@ def _record(entry: Entry, event: Event | None = None, **verdict: Any) -> EventRe
         writer_id=writer[0],
         writer_seq=writer[1],
         actor=event.actor,
+        reason=event.reason if isinstance(event, ThreadArchived | ThreadUnarchived | ThreadDeleted) else None,
         items=len(items_of(event)),
         **verdict,
     )

@@ -487,4 +487,6 @@ class EventRecord(Document):
     actor: str | None = None
     verdict: Literal["admitted", "duplicate", "fenced", "refused", "unreadable", "foreign"]
     why: str | None = None
+    reason: str | None = None
+    """What its sender gave as the reason of an archive, unarchive or delete."""
     items: int = 0

@@ -124,7 +124,9 @@ def _fold_items(state: ThreadState, head: Head, event: ItemsAppended, verdict: V
 
 
 def freeze(state: ThreadState, why: str, *, offset: int) -> ThreadState:
-    """Return the state of a thread whose record at `offset` cannot be understood."""
+    """Return the state of a thread whose record at `offset` cannot be understood; a dead thread stays what it is."""
+    if state.head.lifecycle is Lifecycle.DELETED:
+        return state
     start = state.start if state.start >= 0 else offset
     return replace(state, frozen=f"the record at offset {offset} cannot be understood: {why}", start=start)
 

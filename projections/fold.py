@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from eventstore.admission import Admitted, Lifecycle
+from eventstore.admission import Admitted
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
@@ -67,9 +67,7 @@ def _fold_one(state: ThreadState, entry: Entry, folded: Folded, indexed: list[In
     offset = entry.position.offset
     if isinstance(entry.event, UnreadableRecord):
         folded.unreadable += 1
-        # Nothing can change a dead thread any more, whatever the record meant to say.
-        dead = state.head.lifecycle is Lifecycle.DELETED
-        return state if dead else freeze(state, entry.event.why, offset=offset)
+        return freeze(state, entry.event.why, offset=offset)
     assert not isinstance(entry.event, ForeignRecord)
     try:
         done = step(state, entry.event, offset=offset)

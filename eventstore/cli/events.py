@@ -64,6 +64,7 @@ def _line(record: EventRecord, with_thread: bool) -> str:
         f"{said_by if record.event_id is not None else '-':<14}",
         f"{one_line(record.actor or '-', 24):<18}",
         styled(f"{record.verdict}: {one_line(record.why)}" if record.why else record.verdict, *_colour(record.verdict)),
+        *([f"reason: {one_line(record.reason)}"] if record.reason else []),
     ]
     return "  ".join(cells)
 

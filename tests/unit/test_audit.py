@@ -268,3 +268,11 @@ def test_positions_are_read_as_they_are_shown(text: str, position: Position) -> 
 def test_other_texts_are_no_positions(text: str) -> None:
     with pytest.raises(InvalidRequest, match="is no position"):
         parse_position(text)
+
+
+async def test_the_reason_of_a_command_is_told() -> None:
+    gone = ThreadDeleted(
+        event_id=EventId("d"), thread_id=ONE, occurred_at=5_000_000, commands_seen=0, reason="kept twice"
+    )
+
+    assert [None, "kept twice"] == [record.reason for record in await records(created(), gone)]
