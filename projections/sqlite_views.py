@@ -17,9 +17,10 @@ import orjson
 from eventstore.admission import Lifecycle
 from eventstore.codec import schemas_known
 from eventstore.codex.metadata import EMPTY, NO_FACTS, Facts, Summary
-from eventstore.errors import ViewsUnavailable
+from eventstore.errors import ViewsAheadOfLog, ViewsUnavailable
 from eventstore.ids import ThreadId
 from eventstore.sqlite.file import SqliteFile
+from eventstore.sqlite.log import log_end
 from eventstore.state import IndexEntry, ThreadState, head_from_json, head_to_json
 from projections.fold import FOLD
 from projections.ports import Mark, Snapshot, ThreadChange
@@ -79,9 +80,18 @@ class SqliteViews:
 
         Raises:
             LogUnavailable: The file cannot be written.
+            ViewsAheadOfLog: The log ends before what was folded.
         """
         if not await self._file.read(_is_current):
             await self._file.write(_remake)
+        checkpoint, end = await self._file.read(
+            lambda connection: (mark_in(connection).checkpoint, log_end(connection))
+        )
+        if checkpoint > end:
+            raise ViewsAheadOfLog(
+                f"the log in {self._file.path} ends at {end}, and {checkpoint} was folded already: "
+                "records were taken out of it; restore a backup"
+            )
 
     async def mend(self) -> bool:
         """Make the tables anew if some are gone; say whether they were.

@@ -23,6 +23,7 @@ from eventstore.errors import (
     OutcomeUnknown,
     TopicMisconfigured,
     UnreadableEvent,
+    ViewsAheadOfLog,
     ViewsBehind,
     ViewsUnavailable,
 )
@@ -601,6 +602,18 @@ FOREIGN: dict[str, Callable[[bytes, bytes], tuple[object, object]]] = {
     "a key that is a number": lambda key, record: (5, record),
     "no key": lambda key, record: (b"", b""),
 }
+
+
+async def test_a_log_that_was_cut_short_under_its_views_is_refused(path: Path) -> None:
+    async with opened(path) as parts:
+        await a_live_thread(parts.store, "one", "two")
+    with by_hand(path) as connection:
+        cut = connection.execute("DELETE FROM log WHERE offset = (SELECT max(offset) FROM log)").rowcount
+
+    assert cut == 1
+    with pytest.raises(ViewsAheadOfLog, match=r"records were taken out of it; restore a backup$"):
+        async with opened(path):
+            pass
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)

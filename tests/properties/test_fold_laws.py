@@ -331,7 +331,9 @@ def test_projectors_that_race_on_the_stored_views_do_no_harm(seed: int, one: int
 
 
 @given(a_seed, st.integers(0, LENGTH))
-def test_a_record_that_cannot_be_understood_freezes_its_thread_unless_that_is_dead_and_no_other(seed: int, place: int) -> None:
+def test_a_record_that_cannot_be_understood_freezes_its_thread_unless_that_is_dead_and_no_other(
+    seed: int, place: int
+) -> None:
     """Promise 7: "that thread freezes […]; the partition goes on"."""
     entries = a_log(seed)
     victim = thread_number(0)

@@ -315,7 +315,9 @@ class TestAHistory:
             "thread_id": THREAD,
             "items": (
                 StoredItem(0, Position(3, 41), Item(1_776_964_829_115, "session_meta", '{"id":"x"}')),
-                StoredItem(1, Position(3, 44), Item(1_776_964_833_001, "event_msg", '{"n": 123456789012345678901}', "{}")),
+                StoredItem(
+                    1, Position(3, 44), Item(1_776_964_833_001, "event_msg", '{"n": 123456789012345678901}', "{}")
+                ),
             ),
         }
     )
