@@ -146,6 +146,7 @@ def schema_texts() -> Mapping[int, str]:
     }
 
 
+@cache
 def schemas_known() -> str:
     """Return a text that changes whenever other schemas can be read, without any Avro."""
     texts = "".join(text for _, text in sorted(schema_texts().items()))
@@ -222,7 +223,10 @@ def _row(event: Event) -> _Row:
             pass
         case _:
             assert_never(event)
-    row["items"] = [item._asdict() for item in items_of(event)]
+    row["items"] = [
+        {"at": at, "type": type_, "payload": payload, "extras": extras}
+        for at, type_, payload, extras in items_of(event)
+    ]
     return row
 
 

@@ -17,6 +17,7 @@ ThreadId = NewType("ThreadId", str)
 EventId = NewType("EventId", str)
 WriterId = NewType("WriterId", str)
 
+_CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UUID = re.compile(
     r"[0-9a-f]{32} | (urn:uuid:)? [0-9a-f]{8} (-[0-9a-f]{4}){3} -[0-9a-f]{12}", re.ASCII | re.IGNORECASE | re.VERBOSE
 )
@@ -29,6 +30,8 @@ def parse_thread_id(text: str) -> ThreadId:
     Raises:
         InvalidRequest: The text is not a UUID.
     """
+    if _CANONICAL.fullmatch(text):
+        return ThreadId(text)
     if not _UUID.fullmatch(text):
         raise InvalidRequest(f"invalid thread id {text!r}: give a UUID")
     return ThreadId(str(UUID(text.lower())))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 Scalar: TypeAlias = "str | int | None"
@@ -91,10 +92,21 @@ NO_FACTS = Facts()
 
 def apply_facts(summary: Summary, facts: Facts) -> Summary:
     """Return the summary after the items that said so. `updated_at` never goes back."""
+    if not facts.first and not facts.last:
+        # Most items say nothing but when they were: `replace` takes three times as long.
+        return _later(summary, max(summary.updated_at, facts.latest * 1000))
     changes: dict[str, Any] = {name: value for name, value in facts.first.items() if not getattr(summary, name)}
     updated_at = max(summary.updated_at, facts.latest * 1000, changes.get("created_at", 0))
     changes.update(facts.last)
     return replace(summary, **changes, updated_at=updated_at)
+
+
+def _later(summary: Summary, updated_at: int) -> Summary:
+    created_at, _, *rest = _values_of(summary)
+    return Summary(created_at, updated_at, *rest)
+
+
+_values_of = attrgetter(*Summary.__dataclass_fields__)
 
 
 def apply_archived(summary: Summary, occurred_at: int) -> Summary:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, TopicMisconfigured
 
@@ -43,29 +41,36 @@ def translated(exc: sqlite3.Error, path: str, *, committing: bool = False) -> Ev
     return LogUnavailable(f"{path} cannot be used now ({exc}); try again")
 
 
-@contextmanager
-def immediate(connection: sqlite3.Connection, path: str, *, within: float) -> Iterator[None]:
-    """Hold the write lock for the block and commit it, or roll everything back.
+class Immediate:
+    """Holds the write lock for a block and commits it, or rolls everything back.
 
     Always BEGIN IMMEDIATE: a transaction that reads first and writes later fails at once when somebody else wrote.
-
-    Raises:
-        LogUnavailable: The lock was not to be had within that many seconds, or nothing could be written.
-        OutcomeUnknown: The commit failed in a way that does not say whether it took.
+    Entering raises what `patiently` raises; leaving raises `LogUnavailable` if nothing was written, and
+    `OutcomeUnknown` if the commit failed in a way that does not say whether it took.
     """
-    patiently(connection, "BEGIN IMMEDIATE", path, within=within)
-    try:
-        yield
-    except BaseException as exc:
-        _rollback(connection)
-        if isinstance(exc, sqlite3.Error):
-            raise translated(exc, path) from exc
-        raise
-    try:
-        connection.execute("COMMIT")
-    except sqlite3.Error as exc:
-        _rollback(connection)
-        raise translated(exc, path, committing=True) from exc
+
+    __slots__ = ("_connection", "_path", "_within")
+
+    def __init__(self, connection: sqlite3.Connection, path: str, *, within: float) -> None:
+        """Take the connection, the file's path for texts, and how many seconds to wait for the lock."""
+        self._connection = connection
+        self._path = path
+        self._within = within
+
+    def __enter__(self) -> None:
+        patiently(self._connection, "BEGIN IMMEDIATE", self._path, within=self._within)
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: object) -> None:
+        if exc is not None:
+            _rollback(self._connection)
+            if isinstance(exc, sqlite3.Error):
+                raise translated(exc, self._path) from exc
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as failure:
+            _rollback(self._connection)
+            raise translated(failure, self._path, committing=True) from failure
 
 
 def patiently(connection: sqlite3.Connection, statement: str, path: str, *, within: float) -> None:
@@ -74,14 +79,15 @@ def patiently(connection: sqlite3.Connection, statement: str, path: str, *, with
     Raises:
         LogUnavailable: It was not within that many seconds, or something else is wrong with the file.
     """
-    deadline = time.monotonic() + within
+    deadline = None
     while True:
         try:
             connection.execute(statement)
             return
         except sqlite3.Error as exc:
+            deadline = deadline or time.monotonic() + within
             busy = getattr(exc, "sqlite_errorcode", 0) & 0xFF in _BUSY
-            if not busy or time.monotonic() > deadline:
+            if not busy or not within or time.monotonic() > deadline:
                 raise translated(exc, path) from exc
         time.sleep(random.uniform(*_RETRY_BETWEEN))
 

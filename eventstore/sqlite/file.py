@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from eventstore.errors import LogUnavailable, OutcomeUnknown
 from eventstore.sqlite import migrations
-from eventstore.sqlite.edge import immediate, patiently, translated
+from eventstore.sqlite.edge import Immediate, patiently, translated
 from eventstore.sqlite.room import Room, RunTogether, run_one_by_one
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class SqliteFile:
             TopicMisconfigured: It is damaged, another program's, or a newer version's.
         """
         first = self._prepared(migrations.shipped() if upgrades is None else upgrades)
-        first.execute("PRAGMA busy_timeout = 0")  # writers wait in `edge.immediate`
+        first.execute("PRAGMA busy_timeout = 0")  # writers wait in `edge.patiently`
         self.writing = Room("eventstore-writing", first, run_together=run_together, patience=self.within)
         try:
             self.reading = self.writing if self.path == MEMORY else Room("eventstore-reading", self._connected())
@@ -112,7 +112,7 @@ class SqliteFile:
         if wanted != self._in_force:
             connection.execute(f"PRAGMA synchronous = {wanted}")
             self._in_force = wanted
-        return immediate(connection, self.path, within=self.writing.patience)
+        return Immediate(connection, self.path, within=self.writing.patience)
 
     def _prepared(self, upgrades: Sequence[str]) -> sqlite3.Connection:
         if self.path != MEMORY:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -39,15 +39,16 @@ _AnyRow: TypeAlias = tuple[Any, ...]
 class _Append(Job[int]):
     """Rows to insert in one transaction with whoever else waits; the result is the first row's offset."""
 
-    __slots__ = ("rows",)
+    __slots__ = ()
 
     def __init__(self, rows: Sequence[_Row], *, within: float) -> None:
-        super().__init__(self._never, within=within)
-        self.rows = rows
+        super().__init__(partial(_insert, rows), within=within)
 
-    @staticmethod
-    def _never(connection: sqlite3.Connection) -> int:
-        raise AssertionError("appends are committed together")
+
+def _insert(rows: Sequence[_Row], connection: sqlite3.Connection) -> int:
+    offsets = [connection.execute("INSERT INTO log (thread, record) VALUES (?, ?)", row).lastrowid for row in rows]
+    assert offsets[0] is not None
+    return offsets[0]
 
 
 class SqliteLog:
@@ -77,11 +78,14 @@ class SqliteLog:
 
     def _run_together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
         """Commit neighbouring appends in one transaction; run everything else by itself, in order."""
+        if all(isinstance(job, _Append) for job in jobs):
+            self._commit(connection, jobs)
+            return
         done = 0
         for together, group in groupby(jobs, key=lambda job: isinstance(job, _Append)):
             batch = list(group)
             if together:
-                self._commit(connection, [job for job in batch if isinstance(job, _Append)])
+                self._commit(connection, batch)
             else:
                 run_one_by_one(connection, batch)
             done += len(batch)
@@ -90,15 +94,12 @@ class SqliteLog:
                     later.error = batch[-1].error
                 return
 
-    def _commit(self, connection: sqlite3.Connection, appends: Sequence[_Append]) -> None:
+    def _commit(self, connection: sqlite3.Connection, appends: Sequence[Job[Any]]) -> None:
         error: BaseException | None = None
         try:
             with self._file.transaction(connection, durable=True):
                 for append in appends:
-                    for i, row in enumerate(append.rows):
-                        cursor = connection.execute("INSERT INTO log (thread, record) VALUES (?, ?)", row)
-                        if i == 0:
-                            append.result = cursor.lastrowid
+                    append.result = append.work(connection)
         except BaseException as exc:
             error = exc
         for append in appends:

@@ -38,16 +38,21 @@ class Job(Generic[T]):
     A job whose caller was cancelled or ran out of time runs all the same; only its result is dropped.
     """
 
-    __slots__ = ("deadline", "error", "future", "result", "work")
+    __slots__ = ("deadline", "error", "future", "result", "within", "work")
 
     def __init__(self, work: Callable[[sqlite3.Connection], T], *, within: float) -> None:
         """Take the work and how many seconds its caller waits for the result."""
-        loop = asyncio.get_running_loop()
         self.work = work
-        self.future: asyncio.Future[T] = loop.create_future()
-        self.deadline = loop.time() + within
+        self.within = within
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.deadline = float("inf")
+        """By the loop's clock; set when the job has to wait, which most jobs never do."""
         self.result: T | None = None
         self.error: BaseException | None = None
+
+    def wait_from(self, now: float) -> None:
+        """Let the time run, if it does not yet."""
+        self.deadline = min(self.deadline, now + self.within)
 
     def run(self, connection: sqlite3.Connection) -> None:
         self.error = None
@@ -118,7 +123,9 @@ class Room:
         if self._closing:
             raise LogUnavailable("the store is closed; open it again")
         self._waiting.append(job)
-        if not self._turn_comes and not self._away:
+        if self._away:
+            job.wait_from(self._loop.time())
+        elif not self._turn_comes:
             self._turn_comes = True
             self._loop.call_soon(self._turn)
         return job.future
@@ -166,7 +173,10 @@ class Room:
 
     def _send_away(self, jobs: list[Job[Any]]) -> None:
         self._away = jobs
-        left = min(job.deadline for job in jobs) - self._loop.time()
+        now = self._loop.time()
+        for job in jobs:
+            job.wait_from(now)
+        left = min(job.deadline for job in jobs) - now
         self.patience = max(0.0, min(self._patience, left))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)

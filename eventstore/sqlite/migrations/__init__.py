@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eventstore.errors import TopicMisconfigured
-from eventstore.sqlite.edge import immediate
+from eventstore.sqlite.edge import Immediate
 
 APPLICATION_ID = 0x45565354
 """`EVST`, in the file's header: this SQLite file is ours."""
@@ -42,7 +42,7 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[str]
         TopicMisconfigured: The file is another program's, or a newer version of this one wrote it.
         LogUnavailable: The file cannot be read or written.
     """
-    with immediate(connection, path, within=within):
+    with Immediate(connection, path, within=within):
         version = _version(connection, path, len(migrations))
         copied = _copy_beside(connection, path, version) if 0 < version < len(migrations) else None
         for number in range(version, len(migrations)):
