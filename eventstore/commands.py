@@ -6,6 +6,7 @@ again under the same id, which the rule takes at most once.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, assert_never
@@ -13,7 +14,7 @@ from typing import Any, assert_never
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
 from eventstore.codex.metadata import patch_fields
 from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, Position, UpdateThreadMetadataParams
-from eventstore.errors import OutcomeUnknown, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
+from eventstore.errors import InvalidRequest, OutcomeUnknown, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
 from eventstore.events import (
     Field,
     MetadataPatched,
@@ -23,12 +24,18 @@ from eventstore.events import (
 )
 from eventstore.history import readable, replayed, state_at
 from eventstore.ids import ThreadId, new_event_id
+from eventstore.jsontext import MalformedJson
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.state import UNKNOWN_THREAD, ThreadState
+from eventstore.writer import must_fit
 
 _CommandEvent = MetadataPatched | ThreadArchived | ThreadUnarchived | ThreadDeleted
 _Check = Callable[[ThreadView | None], ThreadView]
 _Make = Callable[[Head], _CommandEvent]
+
+
+_AGAIN_AFTER = 0.02
+"""Seconds until a command of unknown outcome is sent again."""
 
 
 class Commands:
@@ -42,10 +49,17 @@ class Commands:
         self._within = within
 
     async def patch(self, params: UpdateThreadMetadataParams, check: _Check) -> ThreadState:
-        """Patch the thread's metadata; return the thread as of then."""
-        return await self.patch_fields(
-            params.thread_id, patch_fields(params.patch), check, version=params.expected_version
-        )
+        """Patch the thread's metadata; return the thread as of then.
+
+        Raises:
+            InvalidRequest: A value of the patch has no JSON form.
+            AppendTooLarge: The patch can never be logged.
+        """
+        try:
+            fields = patch_fields(params.patch)
+        except MalformedJson as exc:
+            raise InvalidRequest(f"the patch has a value that JSON cannot hold: {exc}") from exc
+        return await self.patch_fields(params.thread_id, fields, check, version=params.expected_version)
 
     async def patch_fields(
         self,
@@ -56,7 +70,12 @@ class Commands:
         version: int | None = None,
         occurred_at: int | None = None,
     ) -> ThreadState:
-        """Set or clear the fields; return the thread as of then."""
+        """Set or clear the fields; return the thread as of then.
+
+        Raises:
+            AppendTooLarge: The fields can never be logged.
+        """
+        must_fit("".join(field.value or "" for field in fields))
         envelope = self._envelope(thread_id, version, occurred_at)
         return await self._say(
             thread_id, check, lambda head: MetadataPatched(**envelope, commands_seen=head.commands_total, fields=fields)
@@ -96,6 +115,7 @@ class Commands:
         Raises:
             WrongExpectedVersion: The thread is not at the expected version.
             UnreadableEvent: The thread is frozen.
+            AppendTooLarge: The reason can never be logged.
             OutcomeUnknown: The time ran out.
         """
         deadline = time.monotonic() + self._within
@@ -103,7 +123,14 @@ class Commands:
         while (left := deadline - time.monotonic()) > 0:
             readable(thread_id, view.state)
             event = make(view.state.head)
-            (position,) = await self._log.append([event], within=left)
+            if not isinstance(event, MetadataPatched):
+                must_fit(event.reason or "")
+            try:
+                (position,) = await self._log.append([event], within=left)
+            except OutcomeUnknown:
+                # Sent again under the same id it counts once, however often it was logged.
+                await asyncio.sleep(min(left, _AGAIN_AFTER))
+                continue
             seen, behind = await self._seen(position, thread_id, within=left)
             if seen is not None and await self._counted(event, position, seen.state.head):
                 if behind is not None:

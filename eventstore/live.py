@@ -30,6 +30,7 @@ from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, Th
 from eventstore.events import Item, ItemsAppended
 from eventstore.history import readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
+from eventstore.jsontext import MalformedJson
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.state import UNKNOWN_THREAD
 from eventstore.writer import LostRace, Writer, split
@@ -43,6 +44,13 @@ class Queued(NamedTuple):
     occurred_at: int
 
 
+class Creation(NamedTuple):
+    """What a thread begins with."""
+
+    session_meta: Item
+    forked_from_id: ThreadId | None
+
+
 @dataclass(slots=True)
 class LiveThread:
     """A thread between create or resume and shutdown or discard."""
@@ -50,10 +58,8 @@ class LiveThread:
     writer: Writer
     event_mode: ThreadEventPersistenceMode
     history_mode: ThreadHistoryMode
-    creation: CreateThreadParams | None = None
+    creation: Creation | None = None
     """Of a thread that is not stored yet."""
-    created_at: int = 0
-    """Milliseconds since the epoch."""
     queued: list[Queued] = field(default_factory=list)
     append_ids: set[str] = field(default_factory=set)
     """Appends of this writer and, once asked for, those in the history."""
@@ -67,9 +73,7 @@ class LiveThread:
     def store(self) -> None:
         """Hand creation and queued appends to the writer; no await, so nothing can come between."""
         assert self.creation is not None
-        now = _now_micros()
-        meta = new_session_meta(self.creation, at_millis=self.created_at)
-        self.writer.create(meta, self.creation.forked_from_id, now)
+        self.writer.create(self.creation.session_meta, self.creation.forked_from_id, _now_micros())
         for queued in self.queued:
             self.writer.append(queued.items, queued.append_id, queued.occurred_at)
         self.creation, self.queued = None, []
@@ -106,12 +110,16 @@ class LiveThreads:
 
     def create(self, params: CreateThreadParams) -> None:
         self._refuse_second(params.thread_id)
+        try:
+            meta = new_session_meta(params, at_millis=time.time_ns() // 1_000_000)
+        except MalformedJson as exc:
+            raise InvalidRequest(f"thread {params.thread_id} cannot be described in JSON: {exc}") from exc
+        split((meta,))
         self._threads[params.thread_id] = LiveThread(
             self._new_writer(params.thread_id),
             params.event_persistence_mode,
             params.history_mode,
-            creation=params,
-            created_at=time.time_ns() // 1_000_000,
+            creation=Creation(meta, params.forked_from_id),
         )
 
     async def resume(self, params: ResumeThreadParams) -> None:
@@ -138,6 +146,7 @@ class LiveThreads:
         if not kept:
             return Receipt.model_construct(append_id=None, appended=0, dropped=tuple(dropped))
         append_id = EventId(params.append_id) if params.append_id is not None else new_event_id()
+        deadline = time.monotonic() + self._within
         async with live.turn:
             repeated = params.append_id is not None and await self._is_repetition(live, append_id)
             if repeated:
@@ -145,11 +154,12 @@ class LiveThreads:
             else:
                 self._queue(live, kept, append_id)
                 live.append_ids.add(append_id)
-        await self._send(live, append_id)
+        await self._send(live, append_id, deadline)
         appended = 0 if repeated else len(kept)
         return Receipt.model_construct(append_id=append_id, appended=appended, dropped=tuple(dropped))
 
-    async def flush(self, thread_id: ThreadId, *, even_if_empty: bool = False) -> None:
+    async def flush(self, thread_id: ThreadId, *, even_if_empty: bool = False, deadline: float | None = None) -> None:
+        deadline = deadline or time.monotonic() + self._within
         live = self._live(thread_id)
         async with live.turn:
             if live.creation is not None:
@@ -157,23 +167,24 @@ class LiveThreads:
                     return
                 live.store()
             seq = live.writer.last_seq
-        await live.writer.settle(seq, within=self._within)
+        await live.writer.settle(seq, within=deadline - time.monotonic())
 
     async def shutdown(self, thread_id: ThreadId) -> None:
         live = self._live(thread_id)
+        deadline = time.monotonic() + self._within
         if live.closing:
             # An earlier shutdown failed after the writer's last word was said: only its verdict is missing.
             await live.writer.settle(live.writer.last_seq, within=self._within)
         elif live.creation is None or live.queued:
             live.closing = True
             try:
-                await self.flush(thread_id)
+                await self.flush(thread_id, deadline=deadline)
             except BaseException:
                 live.closing = False
                 raise
             live.writer.close(_now_micros())
             try:
-                await live.writer.settle(live.writer.last_seq, within=self._within)
+                await live.writer.settle(live.writer.last_seq, within=deadline - time.monotonic())
             except (WriterFenced, ThreadNotFound):
                 # Everything of ours counts already, and the thread is another's: there is nothing left to close.
                 live.writer.abandon()
@@ -206,9 +217,10 @@ class LiveThreads:
         thread_id = params.thread_id
         for last_try in (False, True):
             view = await self._views.get(thread_id)
+            if view is not None:
+                readable(thread_id, view.state)
             if view is None or not _may_resume(view, params.include_archived):
                 raise InvalidRequest(f"no rollout found for thread id {thread_id}")
-            readable(thread_id, view.state)
             live.writer.open(view.state.head, _now_micros())
             try:
                 await live.writer.settle(live.writer.last_seq, within=self._within)
@@ -230,12 +242,12 @@ class LiveThreads:
         else:
             live.writer.append(items, append_id, now)
 
-    async def _send(self, live: LiveThread, append_id: EventId) -> None:
+    async def _send(self, live: LiveThread, append_id: EventId, deadline: float) -> None:
         if live.creation is not None:
             return
         try:
-            await live.writer.send(within=self._within)
-            await live.writer.make_room(within=self._within)
+            await live.writer.send(within=max(0.0, deadline - time.monotonic()))
+            await live.writer.make_room(within=max(0.0, deadline - time.monotonic()))
         except LogUnavailable as exc:
             raise OutcomeUnknown(
                 f"append {append_id} is queued and not in the log yet ({exc}); flush the thread to send it again"

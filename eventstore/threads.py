@@ -211,12 +211,16 @@ def _checked(view: ThreadView | None, include_archived: bool, thread_id: ThreadI
 
 
 def _checked_archived(view: ThreadView | None, thread_id: ThreadId) -> ThreadView:
+    if view is not None:
+        readable(thread_id, view.state)
     if view is None or view.state.head.lifecycle is not Lifecycle.ARCHIVED:
         raise InvalidRequest(f"no archived rollout found for thread id {thread_id}")
     return view
 
 
 def _checked_present(view: ThreadView | None, thread_id: ThreadId) -> ThreadView:
+    if view is not None:
+        readable(thread_id, view.state)
     if view is None or view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
         raise ThreadNotFound(thread_id)
     return view

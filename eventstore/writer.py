@@ -41,6 +41,8 @@ LARGEST_ITEM = 16 * 1024 * 1024 - 64 * 1024
 """Bytes of one item: the largest record, less room for everything around it."""
 _ITEM_OVERHEAD = 32
 """Bytes an item takes beside its texts, at most."""
+_FOR_THE_VIEWS = 0.8
+"""The share of the time that is left in which the views may answer; the rest is for asking the log instead."""
 VERIFY_WHEN_WAITING = 256
 """Unverified events at which verification begins unasked."""
 OUTBOX_EVENTS = 1_024
@@ -123,6 +125,7 @@ class Writer:
         self._outbox = Outbox()
         self._sending = 0
         self._answered = asyncio.Event()
+        self._abandoned = False
         self._verifying: asyncio.Task[None] | None = None
         self._ended: EventStoreError | None = None
         self._unseen: Position | None = None
@@ -226,22 +229,35 @@ class Writer:
                 # Somebody else's call is sending it, or it failed there: see what became of it.
                 await self._next_answer(left)
                 continue
-            behind: ViewsBehind | None = None
-            try:
-                view = await self._views.reach(position, self.thread_id, within=left)
-                state = ThreadState() if view is None else view.state
-            except (ViewsBehind, ViewsUnavailable) as exc:
-                state = await state_at(self._feed, self.thread_id, position)
-                behind = ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}")
-            else:
-                self._unseen = None
+            state, behind = await self._state_at(position, deadline)
             self._learn(state, seq)
             if behind is not None and self._admitted >= seq:
-                self._unseen = position
+                self._unseen = position if self._unseen is None else max(self._unseen, position)
                 raise behind
         if self._unseen is not None:
             await self._see(self._unseen, within=max(0.0, deadline - time.monotonic()))
         return state
+
+    async def _state_at(self, position: Position, deadline: float) -> tuple[ThreadState, ViewsBehind | None]:
+        """Return the thread as of the position: from the views or, if these are behind, from the log.
+
+        Raises:
+            OutcomeUnknown: The log did not answer in time either.
+        """
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            view = await self._views.reach(position, self.thread_id, within=left * _FOR_THE_VIEWS)
+        except (ViewsBehind, ViewsUnavailable) as exc:
+            behind = ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}")
+        else:
+            if self._unseen is not None and self._unseen <= position:
+                self._unseen = None
+            return ThreadState() if view is None else view.state, None
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await state_at(self._feed, self.thread_id, position), behind
+        except TimeoutError as exc:
+            raise OutcomeUnknown(f"no verdict on thread {self.thread_id} in time; flush it again") from exc
 
     async def _see(self, position: Position, *, within: float) -> None:
         """Wait until the views have folded what is known to count."""
@@ -249,10 +265,12 @@ class Writer:
             await self._views.reach(position, self.thread_id, within=within)
         except ViewsUnavailable as exc:
             raise ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}") from exc
-        self._unseen = None
+        if self._unseen is not None and self._unseen <= position:
+            self._unseen = None
 
     def abandon(self) -> None:
         """Stop verifying; nothing more is sent by itself."""
+        self._abandoned = True
         if self._verifying is not None:
             self._verifying.cancel()
 
@@ -282,9 +300,18 @@ class Writer:
         self._outbox.add(event, size)
 
     def _position_of(self, seq: int) -> Position | None:
-        """Return where the last event up to `seq` lies; None if one of them must be sent again."""
-        asked = [waiting.position for waiting in self._outbox.waiting if waiting.event.writer_seq <= seq]
-        return None if None in asked else asked[-1]
+        """Return the latest place of the events up to `seq`; None if one of them must be sent again.
+
+        Not the place of the last one: an earlier one that failed is logged behind those that did not.
+        """
+        latest: Position | None = None
+        for waiting in self._outbox.waiting:
+            if waiting.event.writer_seq > seq:
+                break
+            if waiting.position is None:
+                return None
+            latest = waiting.position if latest is None else max(latest, waiting.position)
+        return latest
 
     def _learn(self, state: ThreadState, seq: int) -> None:
         """Take in what the thread's state says about this writer's words up to `seq`."""
@@ -327,6 +354,8 @@ class Writer:
         raise error
 
     def _verify_when_waiting(self, within: float) -> None:
+        if self._abandoned:
+            return
         if len(self._outbox.waiting) >= VERIFY_WHEN_WAITING and (self._verifying is None or self._verifying.done()):
             self._verifying = asyncio.get_running_loop().create_task(self._verify(within))
 
@@ -360,6 +389,16 @@ def size_of(item: Item) -> int:
 
 def _bytes_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
+
+
+def must_fit(text: str) -> None:
+    """Refuse a text that no record can hold.
+
+    Raises:
+        AppendTooLarge: It is too long.
+    """
+    if len(text) > LARGEST_ITEM or len(text.encode(errors="replace")) > LARGEST_ITEM:
+        raise AppendTooLarge(f"a text of {len(text):,} characters cannot be kept; the most is {LARGEST_ITEM:,} bytes")
 
 
 def split(items: Sequence[Item]) -> list[tuple[list[Item], int]]:

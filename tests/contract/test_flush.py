@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from eventstore import ListThreadsParams, ThreadStore
-from eventstore.errors import InvalidRequest, OutcomeUnknown
+from eventstore import ListThreadsParams, Position, ThreadStore
+from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown
+from eventstore.events import Event
+from eventstore.ports import EventLog
 from tests.support.engines import Engine, Ports
 from tests.support.faults import FaultyLog, OvertakenViews
 from tests.support.threads import a_live_thread, append, created, page, read, said, say, user_message
@@ -122,3 +126,42 @@ async def test_creation_and_first_append_are_one_trip_to_the_log(engine: Engine)
     await store.flush_thread(thread_id)
 
     assert trips.appends == 1
+
+
+class SlowToRefuse:
+    """A log whose first append fails, nothing written, after others had the time to begin theirs."""
+
+    def __init__(self) -> None:
+        self._log: EventLog
+        self.begun = asyncio.Event()
+        self.fired = 0
+
+    def through(self, ports: Ports) -> Ports:
+        self._log = ports.log
+        return replace(ports, log=self)
+
+    async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
+        if not self.fired:
+            self.fired += 1
+            await self.begun.wait()
+            raise LogUnavailable("ordered by the test")
+        positions = await self._log.append(events, within=within)
+        self.begun.set()
+        return positions
+
+
+async def test_a_creation_that_is_logged_behind_a_later_append_counts_all_the_same(engine: Engine) -> None:
+    """The creation fails, an overlapping append lands alone, and somebody folds up to there before all is sent again."""
+    log = SlowToRefuse()
+    store = await engine.open(through=log.through)
+    thread_id = await created(store)
+    await say(store, thread_id, "one")
+    refused, _ = await asyncio.gather(
+        store.flush_thread(thread_id), say(store, thread_id, "two"), return_exceptions=True
+    )
+    assert isinstance(refused, LogUnavailable)
+    await store.list_threads(ListThreadsParams())
+
+    await store.flush_thread(thread_id)
+
+    assert (1, ["one", "two"]) == (log.fired, await said(store, thread_id))

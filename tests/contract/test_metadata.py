@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
 from eventstore import ReadThreadParams, RolloutItem, ThreadMetadataPatch, ThreadStore, UpdateThreadMetadataParams
 from eventstore.documents import GitInfo, GitInfoPatch, ThreadMemoryMode, TokenUsage
-from eventstore.errors import InvalidRequest, OutcomeUnknown, WrongExpectedVersion
+from eventstore.errors import AppendTooLarge, InvalidRequest, WrongExpectedVersion
 from tests.support.engines import Engine
 from tests.support.faults import FaultyLog, OvertakenViews
 from tests.support.threads import (
@@ -183,16 +184,40 @@ async def test_a_patch_that_many_others_followed_before_its_verdict_was_read_cou
     assert (1, "gpt-9", "69", 73) == (views.fired, thread.model, thread.name, thread.version)
 
 
-async def test_a_patch_whose_answer_was_lost_is_one_of_unknown_outcome(engine: Engine) -> None:
+async def test_a_command_whose_answer_was_lost_is_sent_again_and_counts_once(engine: Engine) -> None:
     log = FaultyLog()
     store = await engine.open(through=log.through)
     thread_id = await a_cold_thread(store)
-    log.lose_answers(1)
+    version = (await read(store, thread_id)).version
+    log.lose_answers(2)
 
-    with pytest.raises(OutcomeUnknown):
-        await patch(store, thread_id, name="there")
+    await patch(store, thread_id, name="there")
 
-    assert (1, "there") == (log.fired, (await read(store, thread_id)).name)
+    thread = await read(store, thread_id)
+    assert (2, "there", version + 1) == (log.fired, thread.name, thread.version)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"limit": float("inf")}])
+async def test_what_json_cannot_hold_is_refused_before_anything_is_queued(store: ThreadStore, value: Any) -> None:
+    thread_id = await a_cold_thread(store)
+
+    with pytest.raises(InvalidRequest, match="JSON"):
+        await patch(store, thread_id, approval_mode=value)
+    with pytest.raises(InvalidRequest, match="JSON"):
+        await created(store, source={"custom": value})
+
+    assert (await read(store, thread_id)).version == 2
+
+
+async def test_what_no_record_can_hold_is_refused_before_anything_is_queued(store: ThreadStore) -> None:
+    thread_id = await a_cold_thread(store)
+
+    with pytest.raises(AppendTooLarge):
+        await patch(store, thread_id, name="x" * 17_000_000)
+    with pytest.raises(AppendTooLarge):
+        await created(store, base_instructions={"text": "x" * 17_000_000})
+
+    assert (await read(store, thread_id)).version == 2
 
 
 async def test_updated_at_moves_with_what_is_said_and_created_at_stays(store: ThreadStore) -> None:
