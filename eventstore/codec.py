@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from importlib.resources import files
 from io import BytesIO
@@ -18,6 +17,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias, assert_never
 from zlib import crc32
 
+from eventstore.codex.moments import moment
 from eventstore.errors import UnreadableEvent
 from eventstore.events import (
     RULE,
@@ -237,7 +237,7 @@ def _event(row: _Row) -> Event:
     if kind == "ItemsAppended":
         return _items_appended(row)
     envelope: _Row = {name: row[name] for name in ("event_id", "thread_id", "occurred_at", "actor", "rule")}
-    if kind in ("ItemsAppended", "ThreadCreated", "WriterOpened", "WriterClosed"):
+    if kind in ("ThreadCreated", "WriterOpened", "WriterClosed"):
         writer = envelope | {"writer_id": _present(row, "writer_id"), "writer_seq": _present(row, "writer_seq")}
         match kind:
             case "ThreadCreated":
@@ -293,4 +293,5 @@ def _present(row: _Row, name: str) -> Any:
 
 
 def rfc3339_micros(micros: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
+    """Return the time as RFC 3339; one beyond the calendar as the calendar's nearer end."""
+    return moment(micros).isoformat().replace("+00:00", "Z")

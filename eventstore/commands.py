@@ -26,8 +26,8 @@ from eventstore.history import readable, replayed, state_at
 from eventstore.ids import ThreadId, new_event_id
 from eventstore.jsontext import MalformedJson
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+from eventstore.splitting import must_fit
 from eventstore.state import UNKNOWN_THREAD, ThreadState
-from eventstore.writer import must_fit
 
 _CommandEvent = MetadataPatched | ThreadArchived | ThreadUnarchived | ThreadDeleted
 _Check = Callable[[ThreadView | None], ThreadView]

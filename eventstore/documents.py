@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -41,6 +42,25 @@ def _thread_id(value: object) -> ThreadId:
 
 
 ThreadIdField: TypeAlias = Annotated[ThreadId, BeforeValidator(_thread_id)]
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can carry the text: a lone surrogate it cannot, which is how Python reads other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text(value: str) -> str:
+    if not is_utf8(value):
+        raise ValueError(f"{value!r} is not UTF-8")
+    return value
+
+
+Text: TypeAlias = Annotated[str, AfterValidator(_text)]
+"""A text that can be kept."""
 
 
 def _utc_text(moment: datetime) -> str:
@@ -263,15 +283,15 @@ class ListThreadsParams(Document):
     cursor: str | None = None
     sort_key: ThreadSortKey = ThreadSortKey.CREATED_AT
     sort_direction: SortDirection = SortDirection.DESC
-    allowed_sources: tuple[SessionSource, ...] = ()
+    allowed_sources: tuple[Text | dict[str, JsonValue], ...] = ()
     """Empty: all sources."""
-    model_providers: tuple[str, ...] | None = None
+    model_providers: tuple[Text, ...] | None = None
     """None or empty: all providers."""
-    cwd_filters: tuple[str, ...] | None = None
+    cwd_filters: tuple[Text, ...] | None = None
     """None: all; empty: none."""
     archived: bool = False
     """True: only archived threads; False: only active ones."""
-    search_term: str | None = None
+    search_term: Text | None = None
     use_state_db_only: bool = False
     """Accepted for the contract's sake: there is nothing else to scan here."""
 
@@ -344,6 +364,8 @@ class StoredThread(Document):
     version: int
     """How often what a reader sees of the thread has changed; give it as `expected_version`."""
     item_count: int
+    damaged: str | None = None
+    """Why the thread cannot be read on, as listings say it; None for every healthy thread."""
     history: StoredThreadHistory | None = None
 
 
@@ -465,13 +487,13 @@ class UpdateThreadMetadataParams(Document):
 class ArchiveThreadParams(Document):
     thread_id: ThreadIdField
     expected_version: int | None = None
-    reason: str | None = None
+    reason: Text | None = None
 
 
 class DeleteThreadParams(Document):
     thread_id: ThreadIdField
     expected_version: int | None = None
-    reason: str | None = None
+    reason: Text | None = None
 
 
 class EventRecord(Document):

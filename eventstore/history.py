@@ -14,7 +14,7 @@ from functools import partial
 from itertools import count, repeat
 from typing import NamedTuple, TypeAlias
 
-from eventstore.admission import Lifecycle
+from eventstore.admission import Admitted, Lifecycle
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.documents import Position, StoredItem
 from eventstore.errors import InvalidRequest, UnreadableEvent
@@ -25,6 +25,8 @@ from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, step
 
 _RECORDS_AT_A_TIME = 256
 """Indexed records fetched together: bounds the memory of a streaming read."""
+_SHOWN = 60
+"""Characters of a wrong text that are repeated in the sentence about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,14 @@ class AsOf:
         Raises:
             InvalidRequest: It is neither.
         """
-        if text.isdecimal():
-            return cls(version=int(text))
         try:
-            moment = datetime.fromisoformat(text)
-        except ValueError as exc:
+            if text.isdecimal():
+                return cls(version=int(text))
+            return cls(micros=round(datetime.fromisoformat(text).astimezone().timestamp() * 1_000_000))
+        except (ValueError, OverflowError) as exc:
             raise InvalidRequest(
-                f"{text!r} is neither a version nor a time; give e.g. 12 or 2026-05-01T12:00:00Z"
+                f"{text[:_SHOWN]!r} is neither a version nor a time; give e.g. 12 or 2026-05-01T12:00:00Z"
             ) from exc
-        return cls(micros=round(moment.astimezone().timestamp() * 1_000_000))
 
 
 Span: TypeAlias = Callable[[int], tuple[int, int]]
@@ -146,8 +147,8 @@ class History:
     async def as_of(self, thread_id: ThreadId, point: AsOf) -> tuple[ThreadState, list[StoredItem]]:
         """Replay the thread from its start up to a point of its past.
 
-        A time means the longest prefix of the thread's events that had occurred by then; where a clock stepped back,
-        the latest time seen so far counts.
+        A time means the longest prefix of the thread's admitted events that had occurred by then; where a clock stepped
+        back, the latest time seen so far counts.
 
         Raises:
             UnreadableEvent: A record before that point cannot be understood.
@@ -157,6 +158,8 @@ class History:
         kept: dict[int, Sequence[Item]] = {}
         end = await self._feed.end(self._feed.partition_of(thread_id))
         async for entry, event, done in replayed(self._feed, thread_id, UNKNOWN_THREAD, start=0, stop=end):
+            if not isinstance(done.verdict, Admitted):
+                continue
             latest = max(latest, event.occurred_at)
             beyond_version = point.version is not None and done.state.head.version > point.version
             if beyond_version or (point.micros is not None and latest > point.micros):
@@ -181,16 +184,32 @@ async def replayed(
 ) -> AsyncIterator[Judged]:
     """Judge the thread's entries with start <= offset < stop, in order, upon its state at `start`.
 
+    As for the projector: what cannot be understood or folded stops a thread that lives, and is nothing to a dead one.
+
     Raises:
         UnreadableEvent: A record of the thread cannot be understood.
     """
     async for entries in feed.replay(thread_id, start=start, stop=stop):
         for entry in entries:
-            event = understood(thread_id, entry)
-            if event is not None:
-                done = step(state, event, offset=entry.position.offset)
-                state = done.state
-                yield Judged(entry, event, done)
+            try:
+                judged = _judged(thread_id, state, entry)
+            except UnreadableEvent:
+                if state.head.lifecycle is not Lifecycle.DELETED:
+                    raise
+                continue
+            if judged is not None:
+                state = judged.done.state
+                yield judged
+
+
+def _judged(thread_id: ThreadId, state: ThreadState, entry: Entry) -> Judged | None:
+    event = understood(thread_id, entry)
+    if event is None:
+        return None
+    try:
+        return Judged(entry, event, step(state, event, offset=entry.position.offset))
+    except Exception as exc:
+        raise _unreadable(thread_id, entry, f"the fold raised {exc!r}") from exc
 
 
 async def state_at(feed: EventFeed, thread_id: ThreadId, position: Position) -> ThreadState:
@@ -213,11 +232,15 @@ def understood(thread_id: ThreadId, entry: Entry) -> Event | None:
     """
     match entry.event:
         case UnreadableRecord(why=why):
-            raise UnreadableEvent(f"thread {thread_id} cannot be read past {entry.position}: {why}")
+            raise _unreadable(thread_id, entry, why)
         case ForeignRecord():
             return None
         case event:
             return event if event.thread_id == thread_id else None
+
+
+def _unreadable(thread_id: ThreadId, entry: Entry, why: str) -> UnreadableEvent:
+    return UnreadableEvent(f"thread {thread_id} cannot be read past {entry.position}: {why}")
 
 
 def readable(thread_id: ThreadId, state: ThreadState) -> None:

@@ -32,8 +32,9 @@ from eventstore.history import readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.jsontext import MalformedJson
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+from eventstore.splitting import split
 from eventstore.state import UNKNOWN_THREAD
-from eventstore.writer import LostRace, Writer, split
+from eventstore.writer import LostRace, Writer
 
 
 class Queued(NamedTuple):

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from eventstore.documents import is_utf8
 from eventstore.errors import InvalidRequest, Unsupported
 
 PREFIX = "EVENTSTORE_"
@@ -78,9 +79,14 @@ class SqliteUrl:
         for name, _ in parse_qsl(query, keep_blank_values=True):
             raise InvalidRequest(f"{url!r} has an unknown parameter {name!r}; sqlite: takes none")
         path = path.removeprefix("//")
+        if "\0" in path:
+            raise InvalidRequest(f"{url!r} names no file: no path has a NUL in it; give sqlite:PATH")
         if not path or (path != ":memory:" and path.endswith("/")):
             raise InvalidRequest(f"{url!r} names no file; give sqlite:PATH, e.g. sqlite:agent.db")
-        return cls(path if path == ":memory:" else str(Path(path).expanduser()))
+        try:
+            return cls(path if path == ":memory:" else str(Path(path).expanduser()))
+        except RuntimeError as exc:
+            raise InvalidRequest(f"{url!r} names no file: {exc}; give the whole path") from exc
 
 
 def load_settings(*, log: str | None = None, views: str | None = None, actor: str | None = None) -> Settings:
@@ -91,6 +97,9 @@ def load_settings(*, log: str | None = None, views: str | None = None, actor: st
     """
     named = _named_in(os.environ)
     given = {name: value for name, value in (("log", log), ("views", views), ("actor", actor)) if value is not None}
+    for name, value in (named | given).items():
+        if not is_utf8(value):
+            raise InvalidRequest(f"setting {name!r} is wrong: {value!r} is not UTF-8; give another")
     if named.keys() <= _TEXTS:
         # Any text will do: a command line that says no more than where its file is starts without building a validator.
         texts: dict[str, Any] = {**named, **given}
@@ -123,6 +132,6 @@ def _user() -> str:
     import getpass
 
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode(errors="replace").decode()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"

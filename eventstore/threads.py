@@ -127,7 +127,10 @@ class EventSourcedThreadStore:
     async def list_threads(self, params: ListThreadsParams) -> ThreadPage:
         self._same_process()
         page = await self.views.page(params)
-        threads = tuple(stored_thread(row.thread_id, row.state.summary, row.state.head) for row in page.rows)
+        threads = tuple(
+            stored_thread(row.thread_id, row.state.summary, row.state.head, damaged=row.state.frozen)
+            for row in page.rows
+        )
         return ThreadPage.model_construct(items=threads, next_cursor=page.next_cursor)
 
     async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-from eventstore.admission import RUN_PARTS, Head, Lifecycle
+from eventstore.admission import Head, Lifecycle
 from eventstore.documents import Position
 from eventstore.errors import (
-    AppendTooLarge,
     EventStoreError,
-    InvalidRequest,
     OutcomeUnknown,
     ThreadExists,
     ThreadNotFound,
@@ -32,65 +28,15 @@ from eventstore.errors import (
 from eventstore.events import Item, ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
 from eventstore.history import state_at
 from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_writer_id
+from eventstore.outbox import Outbox
 from eventstore.ports import EventFeed, EventLog, ThreadViews
+from eventstore.splitting import size_of, split
 from eventstore.state import ThreadState
 
-RECORD_PAYLOAD = 512 * 1024
-"""Bytes of items one record holds where items allow it."""
-LARGEST_ITEM = 16 * 1024 * 1024 - 64 * 1024
-"""Bytes of one item: the largest record, less room for everything around it."""
-_ITEM_OVERHEAD = 32
-"""Bytes an item takes beside its texts, at most."""
 _FOR_THE_VIEWS = 0.8
 """The share of the time that is left in which the views may answer; the rest is for asking the log instead."""
 VERIFY_WHEN_WAITING = 256
 """Unverified events at which verification begins unasked."""
-OUTBOX_EVENTS = 1_024
-OUTBOX_BYTES = 16 * 1024 * 1024
-"""A fuller outbox makes appends wait for verdicts."""
-
-
-@dataclass(slots=True)
-class Unverified:
-    """An event whose verdict is not known yet."""
-
-    event: ThreadCreated | WriterOpened | ItemsAppended | WriterClosed
-    size: int
-    position: Position | None = None
-    """Where it was logged last; None when that is not known."""
-
-
-@dataclass(slots=True)
-class Outbox:
-    """Unverified events, oldest first."""
-
-    waiting: deque[Unverified] = field(default_factory=deque)
-    unsent: list[Unverified] = field(default_factory=list)
-    """Those of them to be sent (again), in order; the others are in the log or on their way."""
-    size: int = 0
-
-    def add(self, event: ThreadCreated | WriterOpened | ItemsAppended | WriterClosed, size: int) -> None:
-        unverified = Unverified(event, size)
-        self.waiting.append(unverified)
-        self.unsent.append(unverified)
-        self.size += size
-
-    def release(self, admitted: int) -> None:
-        while self.waiting and self.waiting[0].event.writer_seq <= admitted:
-            self.size -= self.waiting.popleft().size
-
-    def take_unsent(self) -> list[Unverified]:
-        taken, self.unsent = self.unsent, []
-        return taken
-
-    def put_back(self, unverified: Iterable[Unverified]) -> None:
-        """Have them sent again, unless they were verified meanwhile."""
-        again = {entry.event.writer_seq: entry for entry in (*self.unsent, *unverified)}
-        oldest = self.waiting[0].event.writer_seq if self.waiting else 0
-        self.unsent = [again[seq] for seq in sorted(again) if self.waiting and seq >= oldest]
-
-    def is_full(self) -> bool:
-        return len(self.waiting) >= OUTBOX_EVENTS or self.size >= OUTBOX_BYTES
 
 
 class LostRace(WriterFenced):
@@ -143,12 +89,12 @@ class Writer:
     def create(self, session_meta: Item, forked_from_id: ThreadId | None, occurred_at: int) -> None:
         """Queue the thread's creation."""
         event = ThreadCreated(**self._envelope(occurred_at), session_meta=session_meta, forked_from_id=forked_from_id)
-        self._queue(event, size_of(session_meta))
+        self._outbox.add(event, size_of(session_meta))
 
     def open(self, head: Head, occurred_at: int) -> None:
         """Queue the request to take the thread over from whoever has it."""
         replaces = head.writer.writer_id if head.writer is not None and not head.writer.closed else None
-        self._queue(WriterOpened(**self._envelope(occurred_at), epoch=head.epoch, replaces=replaces), 0)
+        self._outbox.add(WriterOpened(**self._envelope(occurred_at), epoch=head.epoch, replaces=replaces), 0)
 
     def append(self, items: Sequence[Item], append_id: EventId, occurred_at: int) -> None:
         """Queue an append whole: in one record, or in a run of which the last bears the append's id.
@@ -162,7 +108,7 @@ class Writer:
         for number, (part, size) in enumerate(parts, start=1):
             last = number == len(parts)
             envelope = self._envelope(occurred_at, append_id if last else None)
-            self._queue(ItemsAppended(**envelope, items=tuple(part), more=not last), size)
+            self._outbox.add(ItemsAppended(**envelope, items=tuple(part), more=not last), size)
 
     def must_not_have_ended(self) -> None:
         """Raise what ended the writer, if anything did."""
@@ -171,7 +117,7 @@ class Writer:
 
     def close(self, occurred_at: int) -> None:
         """Queue the writer's last word."""
-        self._queue(WriterClosed(**self._envelope(occurred_at)), 0)
+        self._outbox.add(WriterClosed(**self._envelope(occurred_at)), 0)
 
     async def send(self, *, within: float) -> None:
         """Log what is queued and was not logged, in order.
@@ -224,7 +170,7 @@ class Writer:
             await self.send(within=left)
             if self._admitted >= seq:
                 break  # another call learned of it while this one was sending
-            position = self._position_of(seq)
+            position = self._outbox.last_position(seq)
             if position is None:
                 # Somebody else's call is sending it, or it failed there: see what became of it.
                 await self._next_answer(left)
@@ -296,23 +242,6 @@ class Writer:
             "writer_seq": seq,
         }
 
-    def _queue(self, event: ThreadCreated | WriterOpened | ItemsAppended | WriterClosed, size: int) -> None:
-        self._outbox.add(event, size)
-
-    def _position_of(self, seq: int) -> Position | None:
-        """Return the latest place of the events up to `seq`; None if one of them must be sent again.
-
-        Not the place of the last one: an earlier one that failed is logged behind those that did not.
-        """
-        latest: Position | None = None
-        for waiting in self._outbox.waiting:
-            if waiting.event.writer_seq > seq:
-                break
-            if waiting.position is None:
-                return None
-            latest = waiting.position if latest is None else max(latest, waiting.position)
-        return latest
-
     def _learn(self, state: ThreadState, seq: int) -> None:
         """Take in what the thread's state says about this writer's words up to `seq`."""
         if state.frozen is not None:
@@ -345,9 +274,7 @@ class Writer:
             self._end(
                 WriterFenced(f"another writer took thread {self.thread_id} over; discard it here, then resume it")
             )
-        for waiting in self._outbox.waiting:
-            waiting.position = None
-        self._outbox.put_back(self._outbox.waiting)
+        self._outbox.send_all_again()
 
     def _end(self, error: EventStoreError) -> None:
         self._ended = error
@@ -379,51 +306,3 @@ def standing(head: Head, writer_id: WriterId) -> tuple[int | None, bool]:
         if past.writer_id == writer_id:
             return past.completed_seq, False
     return None, False
-
-
-def size_of(item: Item) -> int:
-    """Return an upper bound of the bytes that the item takes in a record."""
-    _, type_, payload, extras = item
-    return _ITEM_OVERHEAD + _bytes_of(payload) + _bytes_of(type_) + (_bytes_of(extras) if extras else 0)
-
-
-def _bytes_of(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def must_fit(text: str) -> None:
-    """Refuse a text that no record can hold.
-
-    Raises:
-        AppendTooLarge: It is too long.
-    """
-    if len(text) > LARGEST_ITEM or len(text.encode(errors="replace")) > LARGEST_ITEM:
-        raise AppendTooLarge(f"a text of {len(text):,} characters cannot be kept; the most is {LARGEST_ITEM:,} bytes")
-
-
-def split(items: Sequence[Item]) -> list[tuple[list[Item], int]]:
-    """Split an append into records, each with its size in bytes.
-
-    Raises:
-        AppendTooLarge: An item is larger than a record may be, or more records than a run may have are needed.
-        InvalidRequest: A text is not UTF-8.
-    """
-    parts: list[tuple[list[Item], int]] = []
-    current: list[Item] = []
-    filled = 0
-    for item in items:
-        try:
-            size = size_of(item)
-        except UnicodeEncodeError as exc:
-            raise InvalidRequest("an item holds half a surrogate pair; write it as JSON's escape \\ud83d") from exc
-        if size > LARGEST_ITEM:
-            raise AppendTooLarge(f"an item of {size:,} bytes cannot be kept; the most is {LARGEST_ITEM:,}; shorten it")
-        if current and filled + size > RECORD_PAYLOAD:
-            parts.append((current, filled))
-            current, filled = [], 0
-        current.append(item)
-        filled += size
-    parts.append((current, filled))
-    if len(parts) > RUN_PARTS:
-        raise AppendTooLarge(f"an append of {len(parts)} records is more than {RUN_PARTS}; append it in several calls")
-    return parts

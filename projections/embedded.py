@@ -19,7 +19,7 @@ from eventstore.sqlite.log import key_of, log_end, thread_of
 from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState
 from projections.listing import page_in, parse_cursor
 from projections.projector import Projector
-from projections.sqlite_views import SqliteViews, mark_in, states_in
+from projections.sqlite_views import IS_NOT_DELETED, SqliteViews, mark_in, states_in
 
 T = TypeVar("T")
 
@@ -31,10 +31,13 @@ FOLD_WHEN_IDLE = 0.25
 class EmbeddedViews:
     """The views of one SQLite file, kept by this process (port `ThreadViews`)."""
 
-    def __init__(self, file: SqliteFile, stored: SqliteViews, projector: Projector) -> None:
+    def __init__(self, file: SqliteFile, stored: SqliteViews, projector: Projector, *, within: float) -> None:
+        """Take the file and what is stored there; `within` is how many seconds a read may fold before it answers."""
         self._file = file
         self._stored = stored
         self._projector = projector
+        self._within = within
+        self._closed = False
         self._waiting = 0
         self._idle: asyncio.TimerHandle | None = None
         self._folding: asyncio.Task[None] | None = None
@@ -46,8 +49,8 @@ class EmbeddedViews:
                 state, checkpoint = await self._reached(position, thread_id)
         except TimeoutError as exc:
             raise ViewsBehind(f"the views did not reach {position} within {within:g} s; try again") from exc
-        except LogUnavailable as exc:
-            raise ViewsBehind(f"the views cannot be brought up to {position}: {exc}") from exc
+        except (LogUnavailable, ViewsUnavailable) as exc:
+            raise ViewsBehind(f"it is in the log, and the views cannot be brought up to {position}: {exc}") from exc
         return None if state is UNKNOWN_THREAD else ThreadView(state, checkpoint)
 
     async def get(self, thread_id: ThreadId) -> ThreadView | None:
@@ -60,10 +63,10 @@ class EmbeddedViews:
     async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
         try:
             return await self._stored.index(thread_id, start=start, stop=stop)
-        except LogUnavailable as exc:
+        except ViewsUnavailable:
             if await self._mended():
                 return ()
-            raise ViewsUnavailable(str(exc)) from exc
+            raise
 
     async def page(self, query: ListThreadsParams) -> RowPage:
         if query.cursor is not None:
@@ -76,7 +79,7 @@ class EmbeddedViews:
 
         def read(connection: sqlite3.Connection) -> list[ThreadId]:
             rows = connection.execute(
-                "SELECT id FROM thread WHERE id BETWEEN ? AND ? AND json_extract(head, '$[0]') <> 'deleted' LIMIT ?",
+                f"SELECT id FROM thread WHERE id BETWEEN ? AND ? AND {IS_NOT_DELETED} LIMIT ?",
                 (low, high, limit),
             )
             return [thread for (key,) in rows if (thread := thread_of(key)) is not None]
@@ -86,7 +89,7 @@ class EmbeddedViews:
     async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
         def read(connection: sqlite3.Connection) -> list[ThreadId]:
             rows = connection.execute(
-                "SELECT id FROM thread WHERE id > ? AND json_extract(head, '$[0]') <> 'deleted' ORDER BY id LIMIT ?",
+                f"SELECT id FROM thread WHERE id > ? AND {IS_NOT_DELETED} ORDER BY id LIMIT ?",
                 (b"" if after is None else key_of(after), limit),
             )
             return [thread for (key,) in rows if (thread := thread_of(key)) is not None]
@@ -95,21 +98,35 @@ class EmbeddedViews:
 
     def note_append(self, entries: int) -> None:
         """Take notice of own entries that wait to be folded."""
+        if self._closed:
+            return
         self._waiting += entries
         if self._waiting >= FOLD_WHEN_WAITING:
             self._fold_soon()
-        elif self._idle is None:
-            self._idle = asyncio.get_running_loop().call_later(FOLD_WHEN_IDLE, self._look_if_idle, self._waiting)
+        if self._idle is None:
+            self._look_again()
 
     async def close(self) -> None:
+        """End the folding unasked; whoever folds next goes on from the checkpoint."""
+        self._closed = True
         if self._idle is not None:
             self._idle.cancel()
         if self._folding is not None:
+            self._folding.cancel()
             await asyncio.wait([self._folding])
 
     async def _current(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """Read in one snapshot whose checkpoint is the log's end, folding first when it is not."""
+        try:
+            async with asyncio.timeout(self._within):
+                return await self._folded(read)
+        except TimeoutError as exc:
+            raise ViewsBehind(
+                f"the views are being folded, and did not come to the log's end within {self._within:g} s; "
+                "call again, they go on from where they are"
+            ) from exc
 
+    async def _folded(self, read: Callable[[sqlite3.Connection], T]) -> T:
         until = 0
 
         def attempt(connection: sqlite3.Connection) -> tuple[T | None, int]:
@@ -148,7 +165,7 @@ class EmbeddedViews:
         """Make the views anew if they are gone, which is all that can be mended here; say whether they were."""
         try:
             mended = await self._stored.mend()
-        except LogUnavailable:
+        except ViewsUnavailable:
             # Why they cannot be read says more than why they cannot be made.
             return False
         if mended:
@@ -160,12 +177,16 @@ class EmbeddedViews:
         self._idle = None
         if self._waiting and self._waiting == waiting_before:
             self._fold_soon()
-        elif self._waiting:
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if self._waiting:
             self._idle = asyncio.get_running_loop().call_later(FOLD_WHEN_IDLE, self._look_if_idle, self._waiting)
 
     def _fold_soon(self) -> None:
-        self._waiting = 0
+        """Fold unless this is being done: what waits then is looked at again later."""
         if self._folding is None or self._folding.done():
+            self._waiting = 0
             self._folding = asyncio.get_running_loop().create_task(self._fold())
 
     async def _fold(self) -> None:

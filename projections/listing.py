@@ -14,6 +14,7 @@ from uuid import UUID
 
 import orjson
 
+from eventstore.codex.moments import moment
 from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
@@ -51,19 +52,19 @@ def parse_cursor(text: str) -> Cursor:
     stamp, bar, thread = text.partition("|")
     try:
         if _FILE_NAME_TIME.fullmatch(stamp):
-            moment = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S").replace(tzinfo=UTC)
+            at = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S").replace(tzinfo=UTC)
         else:
-            moment = datetime.fromisoformat(stamp)
-        if moment.tzinfo is None or "T" not in stamp:
+            at = datetime.fromisoformat(stamp)
+        if at.tzinfo is None or "T" not in stamp:
             raise ValueError(stamp)
-        return Cursor((moment - _EPOCH) // timedelta(microseconds=1), UUID(thread).bytes if bar else None)
+        return Cursor((at - _EPOCH) // timedelta(microseconds=1), UUID(thread).bytes if bar else None)
     except (ValueError, OverflowError) as exc:
         raise InvalidRequest(f"invalid cursor: {text}") from exc
 
 
 def format_cursor(micros: int, thread: bytes) -> str:
-    moment = _EPOCH + timedelta(microseconds=micros)
-    return f"{moment.isoformat(timespec='microseconds').replace('+00:00', 'Z')}|{UUID(bytes=thread)}"
+    stamp = moment(micros).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return f"{stamp}|{UUID(bytes=thread)}"
 
 
 def page_in(connection: sqlite3.Connection, query: ListThreadsParams) -> RowPage:
@@ -71,6 +72,7 @@ def page_in(connection: sqlite3.Connection, query: ListThreadsParams) -> RowPage
 
     Raises:
         InvalidRequest: `invalid cursor: …`
+        DamagedView: A thread's row cannot be decoded.
     """
     cursor = parse_cursor(query.cursor) if query.cursor is not None else None
     if query.page_size == 0 or query.cwd_filters == ():

@@ -10,8 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from eventstore.errors import ViewsUnavailable
 from eventstore.ids import ThreadId
 from eventstore.state import IndexEntry, ThreadState
+
+
+class DamagedView(ViewsUnavailable):
+    """A thread's stored state cannot be decoded."""
 
 
 class Mark(NamedTuple):
@@ -48,6 +53,7 @@ class ViewWriter(Protocol):
 
         Raises:
             ViewsUnavailable: The views cannot be read.
+            DamagedView: The state of one of the threads cannot be decoded.
         """
         ...
 

@@ -7,9 +7,9 @@ rewrites it; what seldom changes lies in a table of its own.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -17,13 +17,15 @@ import orjson
 from eventstore.admission import Lifecycle
 from eventstore.codec import schemas_known
 from eventstore.codex.metadata import EMPTY, NO_FACTS, Facts, Summary
-from eventstore.errors import ViewsAheadOfLog, ViewsUnavailable
+from eventstore.errors import LogUnavailable, OutcomeUnknown, ViewsAheadOfLog, ViewsUnavailable
 from eventstore.ids import ThreadId
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import log_end
 from eventstore.state import IndexEntry, ThreadState, head_from_json, head_to_json
 from projections.fold import FOLD
-from projections.ports import Mark, Snapshot, ThreadChange
+from projections.ports import DamagedView, Mark, Snapshot, ThreadChange
+
+T = TypeVar("T")
 
 _TABLES = """
 CREATE TABLE projection (fold TEXT NOT NULL, generation INTEGER NOT NULL, checkpoint INTEGER NOT NULL);
@@ -63,6 +65,9 @@ ACTIVE_SHELF, ARCHIVED_SHELF = 0, 1
 
 THREAD_COLUMNS = "t.id, t.created_at, t.updated_at, t.start, t.frozen, t.head, t.run_facts, s.summary"
 
+IS_NOT_DELETED = f"CAST(substr(head, 1, 10) AS TEXT) <> '[\"{Lifecycle.DELETED}\"'"
+"""A condition on `thread` that needs no JSON, which SQLite refuses to search where one head is damaged."""
+
 _SUMMARY_DEFAULTS = {name: getattr(EMPTY, name) for name in Summary.__dataclass_fields__}
 _IN_COLUMNS = ("created_at", "updated_at")
 _in_summary_row = attrgetter(*(name for name in Summary.__dataclass_fields__ if name not in _IN_COLUMNS))
@@ -70,7 +75,10 @@ _FACTS_DEFAULTS = {name: getattr(NO_FACTS, name) for name in Facts.__dataclass_f
 
 
 class SqliteViews:
-    """The stored views of one file (port `ViewWriter`)."""
+    """The stored views of one file (port `ViewWriter`).
+
+    Once they are open, whatever keeps the file from being read or written is `ViewsUnavailable`.
+    """
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
@@ -97,15 +105,15 @@ class SqliteViews:
         """Make the tables anew if some are gone; say whether they were.
 
         Raises:
-            LogUnavailable: The file cannot be written.
+            ViewsUnavailable: The file cannot be written.
         """
-        lost = not await self._file.read(_are_there)
+        lost = not await self._read(_are_there)
         if lost:
-            await self._file.write(_remake)
+            await self._write(_remake)
         return lost
 
     async def snapshot(self, partition: int, threads: Collection[ThreadId]) -> Snapshot:
-        return await self._file.read(lambda connection: Snapshot(mark_in(connection), states_in(connection, threads)))
+        return await self._read(lambda connection: Snapshot(mark_in(connection), states_in(connection, threads)))
 
     async def commit(
         self, partition: int, expected: Mark, checkpoint: int, changes: Mapping[ThreadId, ThreadChange]
@@ -121,11 +129,15 @@ class SqliteViews:
                 _write_thread(connection, thread_id, change)
             return True
 
-        return await self._file.write(write)
+        return await self._write(write)
 
     async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
-        """Return the records bearing the items start <= ordinal < stop, in order."""
-        rows = await self._file.read(
+        """Return the records bearing the items start <= ordinal < stop, in order.
+
+        Raises:
+            ViewsUnavailable: They cannot be read.
+        """
+        rows = await self._read(
             lambda connection: connection.execute(
                 "SELECT offset, ordinal, items FROM item_index WHERE no = (SELECT no FROM thread WHERE id = ?1)"
                 " AND ordinal < ?3 AND ordinal >= (SELECT coalesce(max(ordinal), 0) FROM item_index"
@@ -136,19 +148,39 @@ class SqliteViews:
         return [IndexEntry(*row) for row in rows]
 
     async def begin_anew(self) -> None:
-        """Forget everything: whoever reads next folds the log from its start."""
+        """Forget everything: whoever reads next folds the log from its start.
+
+        Raises:
+            ViewsUnavailable: The file cannot be written.
+        """
 
         def forget(connection: sqlite3.Connection) -> None:
             for table in ("thread", "summary", "item_index"):
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("UPDATE projection SET generation = generation + 1, checkpoint = 1")
 
-        await self._file.write(forget)
+        await self._write(forget)
 
     async def known_threads(self, partition: int) -> Sequence[ThreadId]:
-        """Return every thread that is in the views, deleted and frozen ones too."""
-        rows = await self._file.read(lambda connection: connection.execute("SELECT id FROM thread").fetchall())
+        """Return every thread that is in the views, deleted and frozen ones too.
+
+        Raises:
+            ViewsUnavailable: They cannot be read.
+        """
+        rows = await self._read(lambda connection: connection.execute("SELECT id FROM thread").fetchall())
         return [ThreadId(str(UUID(bytes=key))) for (key,) in rows]
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._file.read(work)
+        except LogUnavailable as exc:
+            raise ViewsUnavailable(str(exc)) from exc
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._file.write(work)
+        except (LogUnavailable, OutcomeUnknown) as exc:
+            raise ViewsUnavailable(str(exc)) from exc
 
 
 def fold_in_force() -> str:
@@ -174,7 +206,11 @@ def mark_in(connection: sqlite3.Connection) -> Mark:
 
 
 def states_in(connection: sqlite3.Connection, threads: Collection[ThreadId]) -> dict[ThreadId, ThreadState]:
-    """Return the states of those of the threads that are known."""
+    """Return the states of those of the threads that are known.
+
+    Raises:
+        DamagedView: One of them cannot be decoded.
+    """
     found = {}
     for thread_id in threads:
         row = connection.execute(
@@ -187,15 +223,24 @@ def states_in(connection: sqlite3.Connection, threads: Collection[ThreadId]) -> 
 
 
 def state_of(row: Sequence[Any]) -> ThreadState:
-    """Return the state that a row of `THREAD_COLUMNS` holds."""
-    _, created_at, updated_at, start, frozen, head, run_facts, summary = row
-    return ThreadState(
-        head=head_from_json(orjson.loads(head)),
-        summary=Summary(**orjson.loads(summary), created_at=created_at, updated_at=updated_at),
-        run_facts=NO_FACTS if run_facts is None else Facts(**orjson.loads(run_facts)),
-        start=start,
-        frozen=frozen,
-    )
+    """Return the state that a row of `THREAD_COLUMNS` holds.
+
+    Raises:
+        DamagedView: It cannot be decoded.
+    """
+    key, created_at, updated_at, start, frozen, head, run_facts, summary = row
+    try:
+        return ThreadState(
+            head=head_from_json(orjson.loads(head)),
+            summary=Summary(**orjson.loads(summary), created_at=created_at, updated_at=updated_at),
+            run_facts=NO_FACTS if run_facts is None else Facts(**orjson.loads(run_facts)),
+            start=start,
+            frozen=frozen,
+        )
+    except (ValueError, TypeError, LookupError) as exc:
+        raise DamagedView(
+            f"the view of thread {UUID(bytes=key)} is damaged ({exc}); eventstore verify --repair folds them anew"
+        ) from exc
 
 
 def shelf_of(state: ThreadState) -> int | None:

@@ -15,7 +15,7 @@ from eventstore.ids import ThreadId
 from eventstore.ports import EventFeed
 from eventstore.state import IndexEntry, ThreadState
 from projections.fold import fold
-from projections.ports import Snapshot
+from projections.ports import DamagedView, Snapshot
 
 _BATCH = 500
 """Entries folded at a time."""
@@ -140,9 +140,9 @@ async def _read(views: StoredViews, partition: int, threads: Sequence[ThreadId])
     """Read the states; those that cannot be decoded are a difference."""
     try:
         return await views.snapshot(partition, threads)
-    except (ValueError, TypeError, LookupError) as exc:
+    except (DamagedView, ValueError, TypeError, LookupError) as exc:
         if len(threads) <= 1:
-            return Difference(next(iter(threads), None), "the state", "sound", f"damaged ({exc})")
+            return Difference(next(iter(threads), None), "the state", "sound", f"damaged ({exc.__cause__ or exc})")
     for thread_id in threads:
         found = await _read(views, partition, [thread_id])
         if isinstance(found, Difference):

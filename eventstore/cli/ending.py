@@ -10,6 +10,10 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 INTERRUPTED = 130
 """As a shell reports a program ended by Ctrl-C."""
@@ -31,6 +35,8 @@ def run(arguments: Sequence[str]) -> int:
         return _quietly(PIPE_CLOSED)
     except OSError as exc:
         return _quietly(complain(f"{exc.filename or 'standard output'} cannot be used: {exc.strerror or exc}", FAILED))
+    finally:
+        gc.enable()
     return code
 
 
@@ -55,6 +61,12 @@ def _run(arguments: Sequence[str]) -> int:
         code = app_for(arguments)(list(arguments), prog_name="eventstore", standalone_mode=False)
     except EventStoreError as exc:
         return complain(str(exc), exc.exit_code)
+    except ValueError as exc:
+        from pydantic import ValidationError
+
+        if not isinstance(exc, ValidationError):
+            raise
+        return complain(_wrong(exc), USAGE)
     except TyperException as exc:
         return complain(_usage(exc.format_message()), exc.exit_code) if exc.format_message() else USAGE
     except Abort:
@@ -64,6 +76,13 @@ def _run(arguments: Sequence[str]) -> int:
             raise exc.__context__ from None
         raise
     return code if isinstance(code, int) else 0
+
+
+def _wrong(exc: ValidationError) -> str:
+    """Return the sentence on a parameter that the store does not take."""
+    first = exc.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return f"{name or 'the request'} is wrong: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _usage(text: str) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from eventstore.documents import ListThreadsParams, StoredThread, ThreadPage
     from eventstore.wiring import Embedded
 
+_DAMAGED = "DAMAGED "
+"""Stands before the name of a thread that cannot be read on; `show` and `events` say why."""
+
 
 class SortBy(StrEnum):
     CREATED = "created"
@@ -118,7 +121,7 @@ def _print_page(page: ThreadPage, asked: ListThreadsParams, sort: SortBy) -> Non
             local(thread.created_at if sort is SortBy.CREATED else thread.updated_at),
             f"{thread.item_count}",
             one_line(source_text(thread.source), 16),
-            one_line(thread.name or thread.preview),
+            one_line(f"{_DAMAGED if thread.damaged else ''}{thread.name or thread.preview}"),
         )
         for thread in page.items
     ]

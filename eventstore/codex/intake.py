@@ -11,8 +11,9 @@ from eventstore.errors import WriterFenced
 from eventstore.events import Item
 from eventstore.ids import ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+from eventstore.splitting import size_of
 from eventstore.state import ThreadState
-from eventstore.writer import Writer, size_of
+from eventstore.writer import Writer
 
 _CHUNK_ITEMS = 200
 _CHUNK_BYTES = 256 * 1024

@@ -12,26 +12,30 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 LAST_MILLIS = 253_402_300_799_999
 """The last millisecond of the year 9999, after which no calendar shows a time."""
-_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_FIRST_MICROS = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_MICROS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _FILE_NAME_FORM = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)", re.ASCII)
 _CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
+def in_calendar(micros: int) -> int:
+    """Bound microseconds since the epoch by the calendar: a clock may say anything."""
+    return min(max(micros, _FIRST_MICROS), _LAST_MICROS)
+
+
 def moment(micros: int) -> datetime:
     """Return the UTC datetime that lies `micros` after the epoch, or the calendar's nearer end."""
-    try:
-        return _EPOCH + timedelta(microseconds=micros)
-    except OverflowError:
-        return _LAST if micros > 0 else _FIRST
+    return _EPOCH + timedelta(microseconds=in_calendar(micros))
 
 
 def micros(text: str) -> int | None:
-    """Return the microseconds since the epoch of an RFC 3339 text; None if it is none."""
+    """Return the microseconds since the epoch of an RFC 3339 text, bounded by the calendar; None if it is none."""
     if _RFC_3339.fullmatch(text) is None:
         return None
     try:
-        return (datetime.fromisoformat(text.upper()) - _EPOCH) // _MICROSECOND
+        # A zone can carry the first and the last day beyond the calendar.
+        return in_calendar((datetime.fromisoformat(text.upper()) - _EPOCH) // _MICROSECOND)
     except (ValueError, OverflowError):
         return None
 

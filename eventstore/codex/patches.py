@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from eventstore.codex.moments import micros
+from eventstore.codex.moments import in_calendar, micros
 from eventstore.codex.observation import policy_text, token_usage_text
 from eventstore.codex.payloads import as_json_text, as_text
 from eventstore.codex.sources import source_text
@@ -39,7 +39,7 @@ def apply_patch(summary: Summary, fields: Iterable[Field], occurred_at: int) -> 
 
     `updated_at` becomes the later of the two times, unless the patch sets it.
     """
-    changes: dict[str, Any] = {"updated_at": max(summary.updated_at, occurred_at)}
+    changes: dict[str, Any] = {"updated_at": max(summary.updated_at, in_calendar(occurred_at))}
     for name, text in fields:
         if text is None:
             if name in _CLEARABLE:

@@ -31,8 +31,11 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _set = object.__setattr__  # the models are frozen
 
 
-def stored_thread(thread_id: ThreadId, summary: Summary, head: Head) -> StoredThread:
-    """Return the thread as read and list show it, without its history or the path of a file."""
+def stored_thread(thread_id: ThreadId, summary: Summary, head: Head, *, damaged: str | None = None) -> StoredThread:
+    """Return the thread as read and list show it, without its history or the path of a file.
+
+    `damaged` says why it cannot be read on; None for every healthy thread.
+    """
     return _made(
         StoredThread,
         {
@@ -68,6 +71,7 @@ def stored_thread(thread_id: ThreadId, summary: Summary, head: Head) -> StoredTh
             else _made(HistoryPosition, loads_fast(summary.history_base)),
             "version": head.version,
             "item_count": head.items,
+            "damaged": damaged,
             "history": None,
         },
     )

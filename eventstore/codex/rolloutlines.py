@@ -25,7 +25,7 @@ from eventstore.codex.rollout import (
 from eventstore.errors import AppendTooLarge
 from eventstore.events import Item
 from eventstore.ids import ThreadId
-from eventstore.writer import LARGEST_ITEM, size_of
+from eventstore.splitting import LARGEST_ITEM, size_of
 
 
 class NoRollout(Exception):

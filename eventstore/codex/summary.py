@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, TypeAlias
 
+from eventstore.codex.moments import in_calendar
+
 Scalar: TypeAlias = "str | int | None"
 
 
@@ -111,9 +113,10 @@ _values_of = attrgetter(*Summary.__dataclass_fields__)
 
 def apply_archived(summary: Summary, occurred_at: int) -> Summary:
     """Return the summary after an archive at `occurred_at`, microseconds since the epoch."""
-    return replace(summary, archived_at=occurred_at, updated_at=max(summary.updated_at, occurred_at))
+    at = in_calendar(occurred_at)
+    return replace(summary, archived_at=at, updated_at=max(summary.updated_at, at))
 
 
 def apply_unarchived(summary: Summary, occurred_at: int) -> Summary:
     """Return the summary after an unarchive at `occurred_at`, microseconds since the epoch."""
-    return replace(summary, archived_at=None, updated_at=max(summary.updated_at, occurred_at))
+    return replace(summary, archived_at=None, updated_at=max(summary.updated_at, in_calendar(occurred_at)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from contextlib import suppress
 
 from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, TopicMisconfigured
 
@@ -62,14 +63,14 @@ class Immediate:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: object) -> None:
         if exc is not None:
-            _rollback(self._connection)
+            rollback(self._connection)
             if isinstance(exc, sqlite3.Error):
                 raise translated(exc, self._path) from exc
             return
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as failure:
-            _rollback(self._connection)
+            rollback(self._connection)
             raise translated(failure, self._path, committing=True) from failure
 
 
@@ -92,6 +93,8 @@ def patiently(connection: sqlite3.Connection, statement: str, path: str, *, with
         time.sleep(random.uniform(*_RETRY_BETWEEN))
 
 
-def _rollback(connection: sqlite3.Connection) -> None:
+def rollback(connection: sqlite3.Connection) -> None:
+    """End the transaction if there is one, raising nothing: what made it fail is the error to tell."""
     if connection.in_transaction:
-        connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")

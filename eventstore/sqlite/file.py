@@ -6,6 +6,7 @@ are disposable. The invariant: every write goes through the writing room, so tha
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from eventstore.errors import LogUnavailable, OutcomeUnknown
 from eventstore.sqlite import migrations
-from eventstore.sqlite.edge import Immediate, patiently, translated
+from eventstore.sqlite.edge import Immediate, patiently, rollback, translated
 from eventstore.sqlite.room import Room, RunTogether, run_one_by_one
 
 T = TypeVar("T")
@@ -52,14 +53,19 @@ class SqliteFile:
             LogUnavailable: The path cannot be opened or written.
             TopicMisconfigured: It is damaged, another program's, or a newer version's.
         """
-        first = self._prepared(migrations.shipped() if upgrades is None else upgrades)
-        first.execute("PRAGMA busy_timeout = 0")  # writers wait in `edge.patiently`
-        self.writing = Room("eventstore-writing", first, run_together=run_together, patience=self.within)
+        # In a thread, for another process may be making or migrating the file just now.
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(self._both, migrations.shipped() if upgrades is None else upgrades)
+        )
         try:
-            self.reading = self.writing if self.path == MEMORY else Room("eventstore-reading", self._connected())
-        except BaseException:
-            await self.writing.close()
+            first, second = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_both)
             raise
+        self.writing = Room("eventstore-writing", first, run_together=run_together, patience=self.within)
+        self.reading = self.writing
+        if second is not first:
+            self.reading = Room("eventstore-reading", second, patience=self.within)
 
     async def close(self) -> None:
         if self.reading is not self.writing:
@@ -94,12 +100,13 @@ class SqliteFile:
         def in_snapshot(connection: sqlite3.Connection) -> T:
             try:
                 connection.execute("BEGIN")
-                try:
-                    return work(connection)
-                finally:
-                    connection.execute("COMMIT")
+                # Takes the snapshot: once it is held, no reading meets a lock.
+                patiently(connection, "SELECT 1 FROM sqlite_schema", self.path, within=self.reading.patience)
+                return work(connection)
             except sqlite3.Error as exc:
                 raise translated(exc, self.path) from exc
+            finally:
+                rollback(connection)
 
         try:
             return await self.reading.run(in_snapshot, within=self.within)
@@ -110,9 +117,21 @@ class SqliteFile:
         """Return the context of a write transaction; a durable one is fsynced as `synchronous` says."""
         wanted = self.synchronous if durable or self.synchronous == "OFF" else "NORMAL"
         if wanted != self._in_force:
-            connection.execute(f"PRAGMA synchronous = {wanted}")
+            try:
+                connection.execute(f"PRAGMA synchronous = {wanted}")
+            except sqlite3.Error as exc:
+                raise translated(exc, self.path) from exc
             self._in_force = wanted
         return Immediate(connection, self.path, within=self.writing.patience)
+
+    def _both(self, upgrades: Sequence[str]) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        """Open the writing and the reading connection, which in memory are one."""
+        first = self._prepared(upgrades)
+        try:
+            return first, first if self.path == MEMORY else self._connected()
+        except BaseException:
+            first.close()
+            raise
 
     def _prepared(self, upgrades: Sequence[str]) -> sqlite3.Connection:
         if self.path != MEMORY:
@@ -124,11 +143,13 @@ class SqliteFile:
             patiently(connection, "PRAGMA journal_mode = WAL", self.path, within=self.within)
             if not newest:
                 self.migrated_from = migrations.migrate(connection, self.path, upgrades, within=self.within)
+            _wait_in_the_room(connection)
         return connection
 
     def _connected(self) -> sqlite3.Connection:
         with self._connecting() as connection:
-            return connection
+            _wait_in_the_room(connection)
+        return connection
 
     @contextmanager
     def _connecting(self) -> Iterator[sqlite3.Connection]:
@@ -145,6 +166,17 @@ class SqliteFile:
                 raise
         except sqlite3.Error as exc:
             raise translated(exc, self.path) from exc
+
+
+def _wait_in_the_room(connection: sqlite3.Connection) -> None:
+    """From now on whoever meets a lock is told at once, and waits in `edge.patiently`."""
+    connection.execute("PRAGMA busy_timeout = 0")
+
+
+def _close_both(opening: asyncio.Future[tuple[sqlite3.Connection, sqlite3.Connection]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        for connection in opening.result():
+            connection.close()
 
 
 def _create_private(path: Path) -> None:

@@ -63,6 +63,8 @@ class SqliteLog:
         await self._file.open(run_together=self._run_together)
 
     async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
+        if not events:
+            return []
         rows = [(key_of(event.thread_id), codec().encode(event)) for event in events]
         try:
             first = await self._file.writing.hand(_Append(rows, within=within))

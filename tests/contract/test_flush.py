@@ -151,7 +151,7 @@ class SlowToRefuse:
 
 
 async def test_a_creation_that_is_logged_behind_a_later_append_counts_all_the_same(engine: Engine) -> None:
-    """The creation fails, an overlapping append lands alone, and somebody folds up to there before all is sent again."""
+    """The creation fails, an overlapping append lands alone, and somebody folds up to there before all goes again."""
     log = SlowToRefuse()
     store = await engine.open(through=log.through)
     thread_id = await created(store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventstore import RolloutItem, ThreadStore
-from eventstore import writer as writing
+from eventstore import splitting as writing
 from eventstore.errors import AppendTooLarge, WriterFenced
 from tests.support.engines import Engine
 from tests.support.faults import OvertakenViews

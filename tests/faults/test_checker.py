@@ -175,7 +175,8 @@ STORED_DAMAGES = {
         "its index is not what",
     ),
     "the last record lost": (
-        "DELETE FROM log WHERE offset = (SELECT max(offset) FROM log); UPDATE projection SET checkpoint = checkpoint - 1",
+        "DELETE FROM log WHERE offset = (SELECT max(offset) FROM log);"
+        "UPDATE projection SET checkpoint = checkpoint - 1",
         "was acknowledged and is lost",
     ),
 }

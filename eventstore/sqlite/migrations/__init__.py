@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from eventstore.errors import TopicMisconfigured
-from eventstore.sqlite.edge import Immediate
+from eventstore.errors import LogUnavailable, TopicMisconfigured
+from eventstore.sqlite.edge import Immediate, rollback
 
 APPLICATION_ID = 0x45565354
 """`EVST`, in the file's header: this SQLite file is ours."""
@@ -32,7 +32,7 @@ def is_newest(connection: sqlite3.Connection, path: str, migrations: Sequence[st
     try:
         return _version(connection, path, len(migrations)) == len(migrations)
     finally:
-        connection.execute("ROLLBACK")
+        rollback(connection)
 
 
 def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[str], *, within: float) -> Path | None:
@@ -69,13 +69,20 @@ def _version(connection: sqlite3.Connection, path: str, newest: int) -> int:
 
 
 def _copy_beside(connection: sqlite3.Connection, path: str, version: int) -> Path | None:
-    """Copy the older file as it is, so that a downgrade stays possible; in-memory files have nothing to keep."""
+    """Copy the older file as it is, so that a downgrade stays possible; in-memory files have nothing to keep.
+
+    Raises:
+        LogUnavailable: The copy cannot be made.
+    """
     (_, _, file) = connection.execute("PRAGMA database_list").fetchone()
     if not file:
         return None
     copy = Path(f"{path}.format-{version}.backup")
-    copy.unlink(missing_ok=True)
-    copy.touch(mode=0o600)
+    try:
+        copy.unlink(missing_ok=True)
+        copy.touch(mode=0o600)
+    except OSError as exc:
+        raise LogUnavailable(f"{copy} cannot be written ({exc.strerror}); make room for the copy there") from exc
     source = sqlite3.connect(file, isolation_level=None)
     target = sqlite3.connect(copy, isolation_level=None)
     try:

@@ -1,0 +1,81 @@
+"""What a writer has said and does not know the verdict of yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from eventstore.documents import Position
+from eventstore.events import ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
+
+Word: TypeAlias = ThreadCreated | WriterOpened | ItemsAppended | WriterClosed
+"""An event that a writer says."""
+
+OUTBOX_EVENTS = 1_024
+OUTBOX_BYTES = 16 * 1024 * 1024
+"""A fuller outbox makes appends wait for verdicts."""
+
+
+@dataclass(slots=True)
+class Unverified:
+    """An event whose verdict is not known yet."""
+
+    event: Word
+    size: int
+    position: Position | None = None
+    """Where it was logged last; None when that is not known."""
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Unverified events, oldest first."""
+
+    waiting: deque[Unverified] = field(default_factory=deque)
+    unsent: list[Unverified] = field(default_factory=list)
+    """Those of them to be sent (again), in order; the others are in the log or on their way."""
+    size: int = 0
+
+    def add(self, event: Word, size: int) -> None:
+        unverified = Unverified(event, size)
+        self.waiting.append(unverified)
+        self.unsent.append(unverified)
+        self.size += size
+
+    def release(self, admitted: int) -> None:
+        while self.waiting and self.waiting[0].event.writer_seq <= admitted:
+            self.size -= self.waiting.popleft().size
+
+    def take_unsent(self) -> list[Unverified]:
+        taken, self.unsent = self.unsent, []
+        return taken
+
+    def put_back(self, unverified: Iterable[Unverified]) -> None:
+        """Have them sent again, unless they were verified meanwhile."""
+        again = {entry.event.writer_seq: entry for entry in (*self.unsent, *unverified)}
+        oldest = self.waiting[0].event.writer_seq if self.waiting else 0
+        self.unsent = [again[seq] for seq in sorted(again) if self.waiting and seq >= oldest]
+
+    def last_position(self, seq: int) -> Position | None:
+        """Return the latest place of the events up to `seq`; None if one of them must be sent again.
+
+        Not the place of the last one: an earlier one that failed is logged behind those that did not.
+        """
+        latest: Position | None = None
+        for entry in self.waiting:
+            if entry.event.writer_seq > seq:
+                break
+            if entry.position is None:
+                return None
+            latest = entry.position if latest is None else max(latest, entry.position)
+        return latest
+
+    def send_all_again(self) -> None:
+        """Forget where they lie: what the log took of them did not count."""
+        for entry in self.waiting:
+            entry.position = None
+        self.put_back(self.waiting)
+
+    def is_full(self) -> bool:
+        return len(self.waiting) >= OUTBOX_EVENTS or self.size >= OUTBOX_BYTES
