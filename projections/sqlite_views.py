@@ -139,10 +139,10 @@ class SqliteViews:
         """
         rows = await self._read(
             lambda connection: connection.execute(
-                "SELECT offset, ordinal, items FROM item_index WHERE no = (SELECT no FROM thread WHERE id = ?1)"
-                " AND ordinal < ?3 AND ordinal >= (SELECT coalesce(max(ordinal), 0) FROM item_index"
-                " WHERE no = (SELECT no FROM thread WHERE id = ?1) AND ordinal <= ?2) ORDER BY ordinal",
-                (UUID(thread_id).bytes, start, stop),
+                "SELECT offset, ordinal, items FROM item_index WHERE no = (SELECT no FROM thread WHERE id = :id)"
+                " AND ordinal < :stop AND ordinal >= (SELECT coalesce(max(ordinal), 0) FROM item_index"
+                " WHERE no = (SELECT no FROM thread WHERE id = :id) AND ordinal <= :start) ORDER BY ordinal",
+                {"id": UUID(thread_id).bytes, "start": start, "stop": stop},
             ).fetchall()
         )
         return [IndexEntry(*row) for row in rows]

@@ -81,8 +81,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _wrong(exc: ValidationError) -> str:
     """Return the sentence on a parameter that the store does not take."""
     first = exc.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in first["loc"])
-    return f"{name or 'the request'} is wrong: {first['msg'].removeprefix('Value error, ')}"
+    name = first["loc"][0] if first["loc"] else "the request"
+    return f"{name} is wrong: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _usage(text: str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
@@ -53,10 +54,12 @@ class SqliteFile:
             LogUnavailable: The path cannot be opened or written.
             TopicMisconfigured: It is damaged, another program's, or a newer version's.
         """
-        # In a thread, for another process may be making or migrating the file just now.
-        opening = asyncio.ensure_future(
-            asyncio.to_thread(self._both, migrations.shipped() if upgrades is None else upgrades)
+        # In a thread, which ends with it, for another process may be making or migrating the file just now.
+        thread = ThreadPoolExecutor(1, "eventstore-opening")
+        opening = asyncio.get_running_loop().run_in_executor(
+            thread, self._both, migrations.shipped() if upgrades is None else upgrades
         )
+        thread.shutdown(wait=False)
         try:
             first, second = await asyncio.shield(opening)
         except asyncio.CancelledError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -747,3 +747,33 @@ def test_a_summary_holds_json_scalars_only() -> None:
         assert value is None or isinstance(value, (str, int))
     assert Summary(**json.loads(json.dumps(asdict(FULL_SUMMARY)))) == FULL_SUMMARY
     assert {f.name for f in fields(Summary)} >= set(RULES["session_meta"][1])
+
+
+@pytest.mark.parametrize("far", [2**62, 2**63 - 1, -(2**62), -(2**63)])
+def test_no_clock_leads_a_summary_beyond_the_calendar(far: int) -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    end = last if far > 0 else datetime.min.replace(tzinfo=UTC)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    patched = apply_patch(EMPTY, (), far)
+    archived, unarchived = apply_archived(EMPTY, far), apply_unarchived(EMPTY, far)
+
+    assert archived.archived_at == (end - epoch) // timedelta(microseconds=1)
+    for summary in (patched, archived, unarchived):
+        assert summary.updated_at == max(0, archived.archived_at or 0)
+    assert stored_thread(OWN, archived, Head()).archived_at == end
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00"), ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.999999")],
+)
+def test_a_zone_does_not_carry_a_time_beyond_the_calendar(text: str, end: str) -> None:
+    patched = apply_patch(EMPTY, (Field("created_at", json.dumps(text)),), 1)
+    micros = (datetime.fromisoformat(end) - datetime(1970, 1, 1)) // timedelta(microseconds=1)  # noqa: DTZ001
+    assert patched.created_at == micros
+
+
+def test_a_damaged_thread_says_why() -> None:
+    assert stored_thread(OWN, FULL_SUMMARY, HEAD).damaged is None
+    assert stored_thread(OWN, FULL_SUMMARY, HEAD).model_dump()["damaged"] is None
+    assert stored_thread(OWN, FULL_SUMMARY, HEAD, damaged="why").damaged == "why"

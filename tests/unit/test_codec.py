@@ -304,3 +304,17 @@ def test_an_event_is_a_value(kind: str) -> None:
     assert event == golden_event(kind)
     assert hash(event) == hash(golden_event(kind))
     assert asdict(event)["event_id"] == event.event_id
+
+
+@pytest.mark.parametrize(
+    ("micros", "text"),
+    [
+        (0, "1970-01-01T00:00:00Z"),
+        (2**63 - 1, "9999-12-31T23:59:59.999999Z"),
+        (-(2**63), "0001-01-01T00:00:00Z"),
+    ],
+)
+def test_a_time_beyond_the_calendar_is_headed_by_the_calendars_end(micros: int, text: str) -> None:
+    event = replace(golden_event("WriterClosed"), occurred_at=micros)
+
+    assert dict(cloud_event_headers(event, source="/x"))["ce_time"].decode() == text

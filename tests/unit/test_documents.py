@@ -16,6 +16,7 @@ from eventstore.documents import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
     CreateThreadParams,
+    DeleteThreadParams,
     Document,
     GitInfoPatch,
     ListThreadsParams,
@@ -358,3 +359,19 @@ def test_a_thread_has_the_defaults_of_the_contract() -> None:
     )
     assert (thread.approval_mode, thread.sandbox_policy) == ("on-request", {"type": "read-only"})
     assert (thread.preview, thread.name, thread.archived_at, thread.git_info, thread.token_usage) == ("",) + (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("params", "fields"),
+    [
+        (ArchiveThreadParams, {"thread_id": THREAD, "reason": "\udcff"}),
+        (DeleteThreadParams, {"thread_id": THREAD, "reason": "\udcff"}),
+        (ListThreadsParams, {"search_term": "\udcff"}),
+        (ListThreadsParams, {"model_providers": ("\udcff",)}),
+        (ListThreadsParams, {"cwd_filters": ("\udcff",)}),
+        (ListThreadsParams, {"allowed_sources": ("\udcff",)}),
+    ],
+)
+def test_a_text_that_utf8_cannot_carry_is_refused(params: type[Document], fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="is not UTF-8"):
+        params.model_validate(fields)

@@ -1,0 +1,60 @@
+"""Threads and views that are damaged: what a list shows of them, and what mends them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from uuid import UUID
+
+import pytest
+
+from eventstore.codec import MAGIC
+from tests.cli.conftest import CommandLine
+from tests.cli.test_reading import NAMED
+
+
+def change(cli: CommandLine, sql: str, *values: object) -> int:
+    """Change the file behind the store's back; return how many rows that met."""
+    with closing(sqlite3.connect(cli.path, isolation_level=None)) as connection:
+        return connection.execute(sql, values).rowcount
+
+
+def test_a_thread_that_cannot_be_read_on_is_listed_as_damaged(example: CommandLine) -> None:
+    assert {thread["damaged"] for thread in example.threads()} == {None}
+    assert example.done("show", NAMED, "--json").json["damaged"] is None
+    assert "DAMAGED" not in example.done("list").out
+    record = MAGIC + b"unheard!" + b"of a newer version"
+    assert change(example, "INSERT INTO log (thread, record) VALUES (?, ?)", UUID(NAMED).bytes, record) == 1
+
+    why = {thread["thread_id"]: thread["damaged"] for thread in example.threads()}
+    assert "cannot be understood" in why.pop(NAMED)
+    assert len(why) == 7
+    assert set(why.values()) == {None}
+    rows = example.done("list").out.splitlines()
+    (row,) = [row for row in rows if "DAMAGED" in row]
+    assert row.startswith(NAMED)
+    assert "  DAMAGED Forecast cache" in row
+    assert example("show", NAMED).code == 7
+
+
+@pytest.mark.parametrize(
+    "damage", ["UPDATE thread SET head = '[' WHERE id = ?", "UPDATE thread SET run_facts = '{' WHERE id = ?"]
+)
+def test_a_damaged_view_is_told_of_found_and_folded_anew(example: CommandLine, damage: str) -> None:
+    before = example.threads()
+    assert change(example, damage, UUID(NAMED).bytes) == 1
+    for words in (("list",), ("show", NAMED)):
+        refused = example(*words)
+        assert (refused.code, refused.out) == (4, "")
+        assert f"the view of thread {NAMED} is damaged" in refused.err
+        assert "eventstore verify --repair" in refused.err
+        assert "Traceback" not in refused.err
+    found = example("verify")
+    assert (found.code, found.out.startswith(f"thread {NAMED}: the state is sound by the log, and damaged (")) == (
+        1,
+        True,
+    )
+    assert example("doctor").code in (0, 4)
+
+    assert "the views are what the log says" in example.done("verify", "--repair").out
+    assert example.threads() == before

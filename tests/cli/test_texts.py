@@ -1,0 +1,64 @@
+"""Texts that are not UTF-8, as a shell hands them over, and what is left of the process once a command has ended."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+
+import pytest
+
+from eventstore.cli import main
+from tests.cli.conftest import ROOT, CommandLine
+from tests.cli.test_bad_input import REJECTED, matches
+from tests.cli.test_reading import NAMED
+
+NOT_UTF8 = os.fsdecode(b"a\xff")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--actor", NOT_UTF8, "list"], r"eventstore: setting 'actor' is wrong: 'a\\udcff' is not UTF-8; give another"),
+        (["--views", NOT_UTF8, "list"], r"eventstore: setting 'views' is wrong: 'a\\udcff' is not UTF-8; .*"),
+        (["delete", NAMED, "--yes", "--reason", NOT_UTF8], r"eventstore: reason is wrong: 'a\\udcff' is not UTF-8"),
+    ],
+)
+def test_a_text_that_is_not_utf8_is_refused_in_a_sentence(
+    example: CommandLine, words: list[str], sentence: str
+) -> None:
+    before = example.done("events").out
+    ended = example(*words)
+    assert (ended.code, ended.out, matches(sentence, ended.err)) == (REJECTED, "", True), ended
+    assert example.done("events").out == before
+
+
+def test_so_are_the_bytes_of_a_real_command_line(example: CommandLine) -> None:
+    command = [sys.executable, "-m", "eventstore.cli", "--log", example.url, "delete", NAMED, "--yes", "--reason"]
+    ended = subprocess.run([*map(os.fsencode, command), b"\xff"], cwd=ROOT, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (REJECTED, b"")
+    assert ended.stderr == b"eventstore: reason is wrong: '\\udcff' is not UTF-8\n"
+
+
+@pytest.mark.parametrize("url", ["sqlite:~no-such-user-here/x.db", "sqlite:a\0b.db", f"sqlite:{NOT_UTF8}.db"])
+def test_a_path_that_can_name_no_file_is_refused_in_a_sentence(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--log", url, "list"]) == REJECTED
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), err[:12]) == ("", 1, "eventstore: ")
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00", "9" * 5_000])
+def test_no_moment_is_too_far_for_a_sentence(example: CommandLine, moment: str) -> None:
+    ended = example("history", NAMED, "--as-of", moment)
+    assert (ended.code, ended.out) == (REJECTED, "")
+    assert matches("eventstore: '.*' is neither a version nor a time; .*", ended.err)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["no-such-command"], ["--log", "nonsense", "list"]])
+def test_the_garbage_collector_works_again_however_a_command_ended(words: list[str]) -> None:
+    try:
+        main(words)
+        assert gc.isenabled()
+    finally:
+        gc.enable()

@@ -1,0 +1,184 @@
+"""Opening, reading and flushing while the file is somebody else's, and what SQLite says in rare places."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from eventstore.errors import LogUnavailable
+from eventstore.sqlite import migrations
+from eventstore.sqlite.file import SqliteFile
+from eventstore.sqlite.log import SqliteLog
+
+T = TypeVar("T")
+
+_HELD = 0.6
+"""Seconds for which somebody else has the file."""
+_GAP = 0.3
+"""Seconds that the event loop may at most stand still meanwhile."""
+
+_HOLD_THE_INDEX = """
+import fcntl, sys
+shm = open(sys.argv[1], "r+b", buffering=0)
+for byte in (120, 122):  # the locks of whoever writes and of whoever recovers
+    fcntl.lockf(shm, fcntl.LOCK_EX, 1, byte)
+shm.write(bytes(96))  # no valid header: whoever reads has to recover it first
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+async def file(tmp_path: Path) -> AsyncIterator[SqliteFile]:
+    file = SqliteFile(tmp_path / "threads.db", within=10)
+    await file.open()
+    yield file
+    await file.close()
+
+
+async def longest_gap(call: Awaitable[T]) -> tuple[T, float]:
+    """Return the call's answer, and how long the loop did not turn while it went on."""
+    doing = asyncio.ensure_future(call)
+    longest, last = 0.0, time.monotonic()
+    while not doing.done():
+        await asyncio.sleep(0.01)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    return doing.result(), longest
+
+
+def held_by_another(path: Path) -> sqlite3.Connection:
+    """Hold the file as a process does that is making it."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+async def test_the_loop_goes_on_while_another_process_makes_the_file(tmp_path: Path) -> None:
+    file = SqliteFile(tmp_path / "threads.db", within=10)
+    other = held_by_another(tmp_path / "threads.db")
+    asyncio.get_running_loop().call_later(_HELD, other.close)
+    began = time.monotonic()
+
+    _, gap = await longest_gap(file.open())
+
+    assert time.monotonic() - began >= _HELD
+    assert gap < _GAP
+    await file.close()
+
+
+async def test_opening_that_is_given_up_leaves_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[sqlite3.Connection] = []
+    both = SqliteFile._both
+
+    def watched(self: SqliteFile, upgrades: Sequence[str]) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        made.extend(both(self, upgrades))
+        return made[0], made[1]
+
+    monkeypatch.setattr(SqliteFile, "_both", watched)
+    other = held_by_another(tmp_path / "threads.db")
+    opening = asyncio.ensure_future(SqliteFile(tmp_path / "threads.db", within=10).open())
+    await asyncio.sleep(0.05)
+
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert made == []
+    other.close()
+
+    for _ in range(500):
+        await asyncio.sleep(0.01)
+        if all(map(is_closed, made)) and made:
+            break
+    assert [True, True] == list(map(is_closed, made))
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except sqlite3.ProgrammingError:
+        return True
+    return False
+
+
+@contextmanager
+def index_held(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD_THE_INDEX, f"{path}-shm"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
+
+
+async def test_the_loop_goes_on_while_a_reader_waits(file: SqliteFile) -> None:
+    began = time.monotonic()
+    with index_held(Path(file.path)) as process:
+        assert process.stdin is not None
+        asyncio.get_running_loop().call_later(_HELD, process.stdin.close)
+
+        (count,), gap = await longest_gap(file.read(lambda c: c.execute("SELECT count(*) FROM log").fetchone()))
+
+    assert time.monotonic() - began >= _HELD
+    assert count == 0
+    assert gap < _GAP
+
+
+async def test_a_reader_that_waited_in_vain_is_told(tmp_path: Path) -> None:
+    file = SqliteFile(tmp_path / "threads.db", within=0.3)
+    await file.open()
+    with index_held(tmp_path / "threads.db"), pytest.raises(LogUnavailable, match="try again"):
+        await file.read(lambda c: c.execute("SELECT count(*) FROM log").fetchone())
+    assert await file.read(lambda c: c.execute("SELECT count(*) FROM log").fetchone()) == (0,)
+    await file.close()
+
+
+async def test_a_durability_that_cannot_be_set_is_told_as_ours(file: SqliteFile) -> None:
+    def inside_another(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        try:
+            with file.transaction(connection, durable=True):
+                raise AssertionError("not reached")
+        finally:
+            connection.execute("ROLLBACK")
+
+    with pytest.raises(LogUnavailable, match=r"threads\.db cannot be used now .*[Ss]afety level"):
+        await file.writing.run(inside_another, within=1)
+
+
+async def test_a_read_that_fails_says_why_though_its_transaction_is_gone(file: SqliteFile) -> None:
+    def fails(connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")
+        raise KeyError("the work's own")
+
+    with pytest.raises(KeyError, match="the work's own"):
+        await file.read(fails)
+    assert await file.read(lambda c: c.execute("SELECT count(*) FROM log").fetchone()) == (0,)
+
+
+async def test_an_older_file_that_cannot_be_copied_is_not_migrated(file: SqliteFile, tmp_path: Path) -> None:
+    (tmp_path / "threads.db.format-1.backup").mkdir()
+
+    with pytest.raises(LogUnavailable, match=r"format-1\.backup cannot be written"):
+        await SqliteFile(file.path).open(upgrades=[*migrations.shipped(), "CREATE TABLE second (n INTEGER)"])
+
+    (version,) = await file.read(lambda c: c.execute("PRAGMA user_version").fetchone())
+    assert version == 1
+
+
+async def test_an_append_of_nothing_writes_nothing(file: SqliteFile) -> None:
+    assert await SqliteLog(file).append([], within=1) == []

@@ -1,0 +1,318 @@
+"""The embedded views under trouble: folding that takes too long, a close in its midst, a file that fails, damaged rows,
+clocks beyond the calendar."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventstore import ListThreadsParams
+from eventstore.audit import audit
+from eventstore.codec import codec
+from eventstore.codex.moments import moment
+from eventstore.documents import SortDirection
+from eventstore.errors import LogUnavailable, OutcomeUnknown, ViewsBehind, ViewsUnavailable
+from eventstore.events import Event, Field, MetadataPatched, ThreadArchived, ThreadUnarchived
+from eventstore.ids import ThreadId, new_event_id
+from eventstore.ports import Entry
+from eventstore.settings import Settings
+from eventstore.sqlite.file import SqliteFile
+from eventstore.sqlite.log import SqliteFeed, key_of
+from eventstore.wiring import Embedded, open_embedded
+from projections.embedded import FOLD_WHEN_WAITING, EmbeddedViews
+from projections.sqlite_views import SqliteViews
+from tests.support.threads import a_cold_thread, a_live_thread, read, said, say
+
+FAR = 2**62
+"""Microseconds since the epoch, some 146,000 years of them."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "threads.db"
+
+
+@asynccontextmanager
+async def opened(path: Path, *, within: float = 30.0) -> AsyncIterator[Embedded]:
+    async with open_embedded(Settings(log=f"sqlite:{path}", actor="a test", within=within)) as parts:
+        yield parts
+
+
+@pytest.fixture
+async def parts(path: Path) -> AsyncIterator[Embedded]:
+    async with opened(path) as parts:
+        yield parts
+
+
+async def done(parts: Embedded, sql: str, *values: object) -> Any:
+    """Do something to the file behind the store's back; return what it answers."""
+    return await parts.file.write(lambda connection: connection.execute(sql, values).fetchone())
+
+
+async def logged(parts: Embedded, event: Event) -> None:
+    row = key_of(event.thread_id), codec().encode(event)
+    await done(parts, "INSERT INTO log (thread, record) VALUES (?, ?)", *row)
+
+
+async def checkpoint(parts: Embedded) -> int:
+    return int((await done(parts, "SELECT checkpoint FROM projection"))[0])
+
+
+async def unfolded(parts: Embedded) -> None:
+    def forget(connection: sqlite3.Connection) -> None:
+        for table in ("thread", "summary", "item_index"):
+            connection.execute(f"DELETE FROM {table}")
+        connection.execute("UPDATE projection SET generation = generation + 1, checkpoint = 1")
+
+    await parts.file.write(forget)
+
+
+class SlowFeed:
+    """Makes the feed give one entry at a time, and wait before it gives it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wait: Callable[[], Awaitable[object]]) -> None:
+        self.fired = 0
+        self.met = asyncio.Event()
+        plain = SqliteFeed.read
+
+        async def slow(feed: SqliteFeed, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
+            entries = await plain(feed, partition, start=start, limit=1)
+            self.fired += 1
+            self.met.set()
+            await wait()
+            return entries
+
+        monkeypatch.setattr(SqliteFeed, "read", slow)
+
+
+# Time.
+
+
+READS: dict[str, Callable[[Embedded, ThreadId], Awaitable[object]]] = {
+    "get": lambda parts, thread_id: parts.views.get(thread_id),
+    "page": lambda parts, thread_id: parts.views.page(ListThreadsParams()),
+    "matching": lambda parts, thread_id: parts.views.matching(thread_id, limit=2),
+    "thread_ids": lambda parts, thread_id: parts.views.thread_ids(after=None, limit=9),
+}
+
+
+@pytest.mark.parametrize("call", READS)
+async def test_a_read_that_has_to_fold_too_much_says_so_and_the_next_goes_on_from_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    async with opened(path) as parts:
+        thread_id = await a_live_thread(parts.store, "hello")
+        for number in range(20):
+            await say(parts.store, thread_id, f"{number}")
+        await parts.store.flush_thread(thread_id)
+        await unfolded(parts)
+    async with opened(path, within=0.2) as parts:
+        slow = SlowFeed(monkeypatch, lambda: asyncio.sleep(0.03))
+        checkpoints = [1]
+        for _ in range(2):
+            with pytest.raises(ViewsBehind, match=r"are being folded.*call again"):
+                await READS[call](parts, thread_id)
+            checkpoints.append(await checkpoint(parts))
+            assert checkpoints[-1] > checkpoints[-2]
+        found = None
+        while found is None:
+            with suppress(ViewsBehind):
+                found = await READS[call](parts, thread_id)
+
+        assert slow.fired >= 20
+        assert await checkpoint(parts) == await parts.feed.end(0)
+
+
+async def test_closing_does_not_wait_for_the_log_to_be_folded_and_nothing_folds_afterwards(
+    parts: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = parts.views
+    assert isinstance(views, EmbeddedViews)
+    thread_id = await a_live_thread(parts.store, "hello")
+    await unfolded(parts)
+    before = asyncio.all_tasks()
+    slow = SlowFeed(monkeypatch, asyncio.Event().wait)
+    views.note_append(FOLD_WHEN_WAITING)
+    await slow.met.wait()
+
+    await asyncio.wait_for(views.close(), 5)
+    views.note_append(FOLD_WHEN_WAITING)
+    views.note_append(1)
+    await asyncio.sleep(0.6)
+
+    assert asyncio.all_tasks() == before
+    assert slow.fired == 1
+    monkeypatch.undo()
+    assert ["hello"] == await said(parts.store, thread_id)
+
+
+async def test_what_is_appended_while_others_are_folded_is_folded_unasked_too(
+    parts: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = parts.views
+    assert isinstance(views, EmbeddedViews)
+    thread_id = await a_cold_thread(parts.store, "hello")
+    await views.get(thread_id)
+    go_on = asyncio.Event()
+    slow = SlowFeed(monkeypatch, go_on.wait)
+    await logged(parts, a_patch(thread_id, occurred_at=1))
+    views.note_append(FOLD_WHEN_WAITING)
+    await slow.met.wait()
+    await logged(parts, a_patch(thread_id, occurred_at=2))
+    views.note_append(FOLD_WHEN_WAITING)
+    go_on.set()
+
+    end = await parts.feed.end(0)
+    for _ in range(100):
+        if await checkpoint(parts) == end:
+            break
+        await asyncio.sleep(0.05)
+    assert await checkpoint(parts) == end
+
+
+# The file.
+
+
+@pytest.mark.parametrize("fault", [LogUnavailable, OutcomeUnknown])
+async def test_views_that_cannot_be_written_are_unavailable_and_a_flush_says_that_it_counts(
+    parts: Embedded, monkeypatch: pytest.MonkeyPatch, fault: type[LogUnavailable | OutcomeUnknown]
+) -> None:
+    thread_id, fired = await a_live_thread(parts.store, "before"), Counter[str]()
+    stored = SqliteViews(parts.file)
+
+    async def refuse(*given: object) -> object:
+        fired["writes"] += 1
+        raise fault("ordered by the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteFile, "write", refuse)
+        mark = (await stored.snapshot(0, ())).mark
+        with pytest.raises(ViewsUnavailable, match="ordered") as caught:
+            await stored.commit(0, mark, mark.checkpoint, {})
+        assert isinstance(caught.value.__cause__, fault)
+        await say(parts.store, thread_id, "logged")
+        for _ in range(2):
+            with pytest.raises(ViewsBehind, match=r"in the log.*ordered by the test"):
+                await parts.store.flush_thread(thread_id)
+    assert fired["writes"] >= 3
+    await parts.store.flush_thread(thread_id)
+    assert ["before", "logged"] == await said(parts.store, thread_id)
+
+
+async def test_views_that_cannot_be_read_are_unavailable(parts: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread_id, fired = await a_live_thread(parts.store, "before"), Counter[str]()
+    stored = SqliteViews(parts.file)
+
+    async def refuse(*given: object) -> object:
+        fired["reads"] += 1
+        raise LogUnavailable("ordered by the test")
+
+    monkeypatch.setattr(SqliteFile, "read", refuse)
+    for call in (
+        stored.snapshot(0, ()),
+        stored.index(thread_id, start=0, stop=1),
+        parts.views.index(thread_id, start=0, stop=1),
+        parts.views.get(thread_id),
+    ):
+        with pytest.raises(ViewsUnavailable, match="ordered"):
+            await call
+    assert fired["reads"] >= 4
+
+
+# Rows.
+
+
+DAMAGE = {
+    "a head cut short": "UPDATE thread SET head = substr(head, 1, 9)",
+    "a head of something else": "UPDATE thread SET head = '[1, 2]'",
+    "a head that is a number": "UPDATE thread SET head = 7",
+    "a summary cut short": "UPDATE summary SET summary = substr(summary, 1, 9)",
+    "a summary that is a list": "UPDATE summary SET summary = '[]'",
+    "a summary of other fields": "UPDATE summary SET summary = '{\"colour\": 1}'",
+    "facts cut short": "UPDATE thread SET run_facts = '{'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_a_damaged_row_is_said_to_be_damaged_and_how_it_is_mended(path: Path, damage: str) -> None:
+    async with opened(path) as parts:
+        thread_id = await a_cold_thread(parts.store, "hello")
+        await done(parts, DAMAGE[damage])
+    async with opened(path) as parts:
+        for call in (
+            lambda: read(parts.store, thread_id),
+            lambda: parts.store.list_threads(ListThreadsParams()),
+            lambda: SqliteViews(parts.file).snapshot(0, [thread_id]),
+        ):
+            with pytest.raises(ViewsUnavailable, match=f"{thread_id} is damaged .*eventstore verify --repair folds"):
+                await call()
+        assert [thread_id] == list(await parts.views.matching(thread_id[:8], limit=2))
+        assert [thread_id] == list(await parts.views.thread_ids(after=None, limit=2))
+
+        await SqliteViews(parts.file).begin_anew()
+        assert ["hello"] == await said(parts.store, thread_id)
+
+
+# Clocks.
+
+
+def a_patch(thread_id: ThreadId, *, occurred_at: int) -> MetadataPatched:
+    return MetadataPatched(
+        event_id=new_event_id(),
+        thread_id=thread_id,
+        occurred_at=occurred_at,
+        commands_seen=0,
+        fields=(Field("name", f'"{occurred_at}"'),),
+    )
+
+
+def an_archive(thread_id: ThreadId, *, occurred_at: int) -> ThreadArchived:
+    return ThreadArchived(event_id=new_event_id(), thread_id=thread_id, occurred_at=occurred_at, commands_seen=0)
+
+
+def an_unarchive(thread_id: ThreadId, *, occurred_at: int) -> ThreadUnarchived:
+    return ThreadUnarchived(event_id=new_event_id(), thread_id=thread_id, occurred_at=occurred_at, commands_seen=0)
+
+
+@pytest.mark.parametrize("occurred_at", [FAR, 2**63 - 1, -FAR, -1])
+@pytest.mark.parametrize("archived", [False, True])
+async def test_a_clock_beyond_the_calendar_misplaces_its_own_threads_only(
+    parts: Embedded, occurred_at: int, archived: bool
+) -> None:
+    store = parts.store
+    ids = [await a_cold_thread(store, f"{number}") for number in range(4)]
+    for thread_id in ids[:3]:
+        await logged(parts, a_patch(thread_id, occurred_at=occurred_at))
+        await logged(parts, an_archive(thread_id, occurred_at=occurred_at))
+        if not archived:
+            await logged(parts, an_unarchive(thread_id, occurred_at=occurred_at))
+    if archived:
+        await logged(parts, an_archive(ids[3], occurred_at=1))
+
+    for direction in SortDirection:
+        cursor, found = None, []
+        for _ in ids:
+            asked: dict[str, Any] = {"sort_key": "UpdatedAt", "page_size": 1, "cursor": cursor, "archived": archived}
+            page = await store.list_threads(ListThreadsParams(sort_direction=direction, **asked))
+            assert page.model_dump_json()
+            found += [thread.thread_id for thread in page.items]
+            cursor = page.next_cursor
+        assert cursor is None
+        assert sorted(found) == sorted(ids)
+        if occurred_at > 0:
+            assert found.index(ids[3]) == (0 if direction is SortDirection.ASC else 3)
+    for thread_id in ids[:3]:
+        shown = await read(store, thread_id)
+        assert shown.name == f"{occurred_at}"
+        assert shown.archived_at == (moment(occurred_at) if archived else None)
+        assert shown.model_dump_json()
+    records = [record async for record in audit(parts.feed)]
+    assert {record.verdict for record in records} == {"admitted"}
+    assert moment(occurred_at) in {record.occurred_at for record in records}

@@ -1,0 +1,105 @@
+"""What a replay makes of a thread: its past as of a time or a version, and records that cannot be understood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import eventstore.history
+from eventstore.admission import Lifecycle
+from eventstore.codec import UnreadableRecord
+from eventstore.documents import Position
+from eventstore.errors import InvalidRequest, UnreadableEvent
+from eventstore.events import Event, ItemsAppended
+from eventstore.history import AsOf, History, state_at
+from eventstore.ports import Entry
+from eventstore.state import Step, step
+from tests.support.logs import ListFeed
+from tests.unit.test_audit import ONE, appended, archived, created, deleted
+
+SECOND = 1_000_000
+
+
+def at(second: int, event: Event) -> Event:
+    return replace(event, occurred_at=second * SECOND)
+
+
+def entries(events: Sequence[Event | UnreadableRecord]) -> list[Entry]:
+    return [Entry(Position(0, offset), ONE, event) for offset, event in enumerate(events, start=1)]
+
+
+async def ordinals(second: int, *events: Event) -> list[int]:
+    """Return the items that the thread had at that second."""
+    no_views: Any = None
+    _, items = await History(ListFeed(entries(events)), no_views).as_of(ONE, AsOf(micros=second * SECOND))
+    return [item.ordinal for item in items]
+
+
+async def test_where_a_clock_stepped_back_the_latest_time_so_far_counts() -> None:
+    events = (at(1, created()), at(9, appended(1)), at(4, appended(2)), at(10, appended(3)))
+
+    assert [0] == await ordinals(5, *events)
+    assert [0, 1, 2] == await ordinals(9, *events)
+    assert [0, 1, 2, 3] == await ordinals(10, *events)
+
+
+@pytest.mark.parametrize(
+    "void",
+    [
+        pytest.param(appended(7, writer="stranger"), id="fenced"),
+        pytest.param(archived("late", version=99), id="refused"),
+        pytest.param(appended(1), id="duplicate"),
+    ],
+)
+async def test_the_time_of_what_does_not_count_does_not_count(void: Event) -> None:
+    events = (at(1, created()), at(2, appended(1)), at(99, void), at(3, appended(2)))
+
+    assert [0, 1, 2] == await ordinals(3, *events)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9999-12-31T23:59:59-12:00",
+        "0001-01-01T00:00:00+12:00",
+        "9" * 5_000,
+        "noon",
+        "2026-13-01T00:00:00Z",
+    ],
+)
+def test_a_time_beyond_the_calendar_and_a_number_beyond_measure_are_no_points_of_the_past(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="neither a version nor a time") as caught:
+        AsOf.parse(text)
+    assert len(str(caught.value)) < 200
+
+
+def broken_by_appends(*args: Any, **kwargs: Any) -> Step:
+    if isinstance(args[1], ItemsAppended):
+        raise ZeroDivisionError("no such item")
+    return step(*args, **kwargs)
+
+
+async def test_what_the_fold_cannot_do_is_unreadable_to_a_replay_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventstore.history, "step", broken_by_appends)
+
+    with pytest.raises(UnreadableEvent, match=f"thread {ONE} cannot be read past 0:2: the fold raised ZeroDivision"):
+        await state_at(ListFeed(entries([created(), appended(1)])), ONE, Position(0, 2))
+
+
+async def test_behind_a_delete_nothing_needs_to_be_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventstore.history, "step", broken_by_appends)
+    log = entries([created(), deleted(), UnreadableRecord("of the future"), appended(1)])
+
+    state = await state_at(ListFeed(log), ONE, Position(0, 4))
+
+    assert state.head.lifecycle is Lifecycle.DELETED
+
+
+async def test_before_a_delete_everything_does() -> None:
+    log = entries([created(), UnreadableRecord("of the future"), deleted()])
+
+    with pytest.raises(UnreadableEvent, match="cannot be read past 0:2: of the future"):
+        await state_at(ListFeed(log), ONE, Position(0, 3))
