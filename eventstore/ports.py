@@ -126,7 +126,6 @@ class ThreadViews(Protocol):
         """Return the thread, folded to the log's end as sampled in this call; None if there is none.
 
         Raises:
-            ViewsBehind: They are being folded still, longer than the views wait; call again.
             ViewsUnavailable: The views cannot be read.
         """
         ...
@@ -144,7 +143,6 @@ class ThreadViews(Protocol):
 
         Raises:
             InvalidRequest: The cursor is none.
-            ViewsBehind: They are being folded still, longer than the views wait; call again.
             ViewsUnavailable: The views cannot be read.
         """
         ...
@@ -155,7 +153,6 @@ class ThreadViews(Protocol):
         Frozen threads and those that no listing shows are among them.
 
         Raises:
-            ViewsBehind: They are being folded still, longer than the views wait; call again.
             ViewsUnavailable: The views cannot be read.
         """
         ...
@@ -164,7 +161,6 @@ class ThreadViews(Protocol):
         """Return up to `limit` thread ids (of any lifecycle but deleted) that begin with `prefix`.
 
         Raises:
-            ViewsBehind: They are being folded still, longer than the views wait; call again.
             ViewsUnavailable: The views cannot be read.
         """
         ...

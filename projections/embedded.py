@@ -121,7 +121,7 @@ class EmbeddedViews:
             async with asyncio.timeout(self._within):
                 return await self._folded(read)
         except TimeoutError as exc:
-            raise ViewsBehind(
+            raise ViewsUnavailable(
                 f"the views are being folded, and did not come to the log's end within {self._within:g} s; "
                 "call again, they go on from where they are"
             ) from exc

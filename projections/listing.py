@@ -12,12 +12,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
-
 from eventstore.codex.moments import moment
 from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
+from eventstore.jsontext import dumps
 from eventstore.ports import RowPage, ThreadRow
 from projections.sqlite_views import (
     ACTIVE_SHELF,
@@ -139,4 +138,4 @@ def _scans(query: ListThreadsParams) -> list[_Scan]:
 
 
 def _source_text(source: object) -> str:
-    return comparable_source(orjson.dumps(source).decode())
+    return comparable_source(dumps(source))

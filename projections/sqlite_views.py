@@ -267,7 +267,10 @@ def comparable_source(source_json: str | None) -> str:
     """Return a session source's JSON text as filters compare it: with its keys in order; empty for none."""
     if source_json is None or not source_json.startswith("{"):
         return source_json or ""
-    return orjson.dumps(orjson.loads(source_json), option=orjson.OPT_SORT_KEYS).decode()
+    try:
+        return orjson.dumps(orjson.loads(source_json), option=orjson.OPT_SORT_KEYS).decode()
+    except (orjson.JSONDecodeError, TypeError):
+        return source_json  # what cannot be ordered is compared as it is
 
 
 def _are_there(connection: sqlite3.Connection) -> bool:

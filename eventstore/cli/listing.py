@@ -13,6 +13,7 @@ import typer
 
 from eventstore.cli.opening import ThreadArgument, resolve, with_store
 from eventstore.cli.printing import counted, local, one_line, print_facts, print_table, short_ids, shown
+from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from eventstore.documents import ListThreadsParams, StoredThread, ThreadPage
@@ -54,9 +55,12 @@ def list_(
     """List threads, those you worked on last first."""
 
     async def work(embedded: Embedded) -> None:
-        from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
+        from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey, is_utf8
 
-        # Nothing here is left to check, and a validator takes longer to build than the page to read.
+        for text in (*(source or ()), *(provider or ()), *map(str, cwd or ()), search or ""):
+            if not is_utf8(text):
+                raise InvalidRequest(f"{text!r} is not UTF-8 text; give it in the encoding of your terminal")
+        # Nothing else is left to check, and a validator takes longer to build than the page to read.
         asked = ListThreadsParams.model_construct(
             page_size=limit,
             cursor=cursor,
@@ -101,7 +105,6 @@ def _source(text: str) -> Any:
     """Return a session source: a word, or an object given as JSON (contract §1.5)."""
     if not text.startswith("{"):
         return text
-    from eventstore.errors import InvalidRequest
     from eventstore.jsontext import MalformedJson, loads
 
     try:

@@ -117,13 +117,13 @@ async def test_a_read_that_has_to_fold_too_much_says_so_and_the_next_goes_on_fro
         slow = SlowFeed(monkeypatch, lambda: asyncio.sleep(0.03))
         checkpoints = [1]
         for _ in range(2):
-            with pytest.raises(ViewsBehind, match=r"are being folded.*call again"):
+            with pytest.raises(ViewsUnavailable, match=r"are being folded.*call again"):
                 await READS[call](parts, thread_id)
             checkpoints.append(await checkpoint(parts))
             assert checkpoints[-1] > checkpoints[-2]
         found = None
         while found is None:
-            with suppress(ViewsBehind):
+            with suppress(ViewsUnavailable):
                 found = await READS[call](parts, thread_id)
 
         assert slow.fired >= 20

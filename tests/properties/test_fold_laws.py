@@ -353,7 +353,7 @@ def test_a_record_that_cannot_be_understood_freezes_its_thread_unless_that_is_de
 
 
 @given(a_seed, st.integers(0, LENGTH))
-def test_a_fold_that_raises_freezes_the_thread_and_no_other(seed: int, place: int) -> None:
+def test_a_fold_that_raises_freezes_the_thread_unless_that_is_dead_and_no_other(seed: int, place: int) -> None:
     entries = a_log(seed)
     own = [entry for entry in entries if entry.thread_id == thread_number(0)]
     cursed = own[place % len(own)].position.offset if own else -1
@@ -367,7 +367,10 @@ def test_a_fold_that_raises_freezes_the_thread_and_no_other(seed: int, place: in
         patched.setattr(projections.fold, "step", raising)
         states, _ = folded(entries)
 
-    assert [thread_number(0)] * bool(own) == [thread for thread, state in states.items() if state.frozen is not None]
+    before, _ = folded([entry for entry in entries if entry.position.offset < cursed])
+    dead = before.get(thread_number(0), UNKNOWN_THREAD).head.lifecycle is Lifecycle.DELETED
+    frozen = [thread for thread, state in states.items() if state.frozen is not None]
+    assert frozen == [thread_number(0)] * (bool(own) and not dead)
     others, _ = folded([entry for entry in entries if entry.thread_id != thread_number(0)])
     assert others == {thread: state for thread, state in states.items() if thread != thread_number(0)}
 
