@@ -23,6 +23,8 @@ from projections.sqlite_views import IS_NOT_DELETED, SqliteViews, mark_in, state
 
 T = TypeVar("T")
 
+_GRACE = 0.25
+"""Seconds beyond the deadline in which a job that waited for a lock until then may say so."""
 FOLD_WHEN_WAITING = 256
 FOLD_WHEN_IDLE = 0.25
 """Seconds after the last append until its process folds unasked."""
@@ -118,7 +120,7 @@ class EmbeddedViews:
     async def _current(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """Read in one snapshot whose checkpoint is the log's end, folding first when it is not."""
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(self._within + _GRACE):
                 return await self._folded(read)
         except TimeoutError as exc:
             raise ViewsUnavailable(

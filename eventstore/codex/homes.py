@@ -62,6 +62,8 @@ def find_rollouts(paths: Iterable[Path]) -> list[RolloutFile]:
     for path in paths:
         try:
             files = {file.path: file for file in _files_at(path.expanduser().resolve(), homes)}
+        except RuntimeError as exc:  # an unknown ~user, or links that lead in a circle
+            raise InvalidRequest(f"{path} leads nowhere: {exc}; {_WHAT_TO_GIVE}") from exc
         except OSError as exc:
             raise InvalidRequest(f"{exc.filename or path} cannot be read: {exc.strerror}; check permissions") from exc
         if not files:

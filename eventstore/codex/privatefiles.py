@@ -48,5 +48,7 @@ def make_private_folders(path: Path) -> None:
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise InvalidRequest(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise InvalidRequest(f"{path} is no ordinary file; give another name")
     if path.exists() and not overwrite:
         raise InvalidRequest(f"{path} is there already; give another name, or ask to overwrite it")

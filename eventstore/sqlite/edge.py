@@ -36,7 +36,10 @@ def translated(exc: sqlite3.Error, path: str, *, committing: bool = False) -> Ev
     if code in _NOT_WRITABLE:
         return LogUnavailable(f"{path} cannot be opened for writing ({exc}); check that path and permissions are right")
     if code in _DAMAGED:
-        return TopicMisconfigured(f"{path} is not a sound SQLite file ({exc}); restore a backup or give another path")
+        return TopicMisconfigured(
+            f"{path} is not a sound SQLite file ({exc}); "
+            f"restore a backup, after removing {path}-wal and {path}-shm, or give another path"
+        )
     if committing:
         return OutcomeUnknown(f"{path} may or may not have taken the commit ({exc}); flush again")
     return LogUnavailable(f"{path} cannot be used now ({exc}); try again")

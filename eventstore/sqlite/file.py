@@ -186,6 +186,8 @@ def _create_private(path: Path) -> None:
     """Create the file, readable by its owner only, if it is not there (SQLite gives its side files the same mode)."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise LogUnavailable(f"{path} is no ordinary file; give another path")
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as exc:
         raise LogUnavailable(f"{path} cannot be opened for writing ({exc.strerror}); give another path") from exc

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any, Final, TypeAlias
@@ -25,8 +25,12 @@ from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.room import Job, run_one_by_one
 
 PARTITION: Final = 0
+_FIRST: Final = 1
+"""The first offset: SQLite counts rows from 1, and leaves no holes."""
 _REPLAY_BATCH = 500
 """Records read at a time by a replay."""
+_ROWS_AT_A_TIME = 8
+"""Rows taken before their bytes are counted: the largest of them take 128 MiB."""
 _READ_BYTES = 4 * 1024 * 1024
 """Bytes of records read at a time: bounds the memory of whoever follows a log of large ones."""
 _RECENT_ENTRIES = 512
@@ -153,9 +157,13 @@ class SqliteFeed:
         recent = self._recent.since(start, limit)
         if recent:
             return recent
-        return await self._entries(
+        entries = await self._entries(
             "SELECT offset, thread, record FROM log WHERE offset >= ? ORDER BY offset LIMIT ?", start, limit
         )
+        for offset, entry in enumerate(entries, start=max(start, _FIRST)):
+            if entry.position.offset != offset:
+                raise LogTruncated(f"the record at offset {offset} is missing from {self._file.path}; restore a backup")
+        return entries
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
         while entries := await self._entries(
@@ -176,9 +184,7 @@ class SqliteFeed:
         span = (key_of(thread_id), offsets[0], offsets[-1])
         sql = "SELECT offset, record FROM log WHERE thread = ? AND offset BETWEEN ? AND ? ORDER BY offset"
         wanted = frozenset(offsets)
-        found: dict[int, bytes] = dict(
-            await self._file.read(lambda c: _bounded(c.execute(sql, span), lambda row: row[0] in wanted))
-        )
+        found: dict[int, bytes] = dict(await self._file.read(lambda c: _bounded(c.execute(sql, span), wanted)))
         for offset in offsets[: max(1, len(found))]:
             if offset not in found:
                 raise LogTruncated(
@@ -192,22 +198,22 @@ class SqliteFeed:
         return [decoded(row) for row in rows]
 
 
-def _bounded(rows: Iterable[_AnyRow], wanted: Callable[[_AnyRow], bool] = lambda row: True) -> list[_AnyRow]:
-    """Take the wanted rows, at least one of them, until enough bytes are in memory."""
+def _bounded(rows: sqlite3.Cursor, wanted: Collection[int] | None = None) -> list[_AnyRow]:
+    """Take the rows, or those at the wanted offsets, at least one of them, until enough bytes are in memory."""
     taken: list[_AnyRow] = []
     size = 0
-    for row in filter(wanted, rows):
-        taken.append(row)
-        size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # SQLite keeps any type in any column
-        if size >= _READ_BYTES:
-            break
+    while size < _READ_BYTES and (some := rows.fetchmany(_ROWS_AT_A_TIME)):
+        kept = some if wanted is None else [row for row in some if row[0] in wanted]
+        taken += kept
+        # SQLite keeps any type in any column.
+        size += sum(len(row[-1]) for row in kept if isinstance(row[-1], bytes))
     return taken
 
 
 def log_end(connection: sqlite3.Connection) -> int:
     """Return the offset of the next record."""
     (last,) = connection.execute("SELECT max(offset) FROM log").fetchone()
-    return 1 if last is None else int(last) + 1
+    return _FIRST if last is None else int(last) + 1
 
 
 def key_of(thread_id: ThreadId) -> bytes:

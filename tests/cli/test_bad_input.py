@@ -175,9 +175,9 @@ def no_database(path: Path) -> None:
     [
         (foreign, "eventstore: .* is a SQLite file of another program; give a path of its own to the store"),
         (newer, "eventstore: .* was written by a newer version of eventstore .*; upgrade eventstore"),
-        (truncated, "eventstore: .* is not a sound SQLite file .*; restore a backup or give another path"),
-        (torn, "eventstore: .* is not a sound SQLite file .*; restore a backup or give another path"),
-        (no_database, "eventstore: .* is not a sound SQLite file .*; restore a backup or give another path"),
+        (truncated, "eventstore: .* is not a sound SQLite file .*; restore a backup, after removing .*-wal and .*-shm, or give another path"),
+        (torn, "eventstore: .* is not a sound SQLite file .*; restore a backup, after removing .*-wal and .*-shm, or give another path"),
+        (no_database, "eventstore: .* is not a sound SQLite file .*; restore a backup, after removing .*-wal and .*-shm, or give another path"),
     ],
 )
 @pytest.mark.parametrize("words", [["list"], ["show", NAMED], ["append", NAMED], ["events"], ["verify"]])
@@ -196,7 +196,7 @@ def test_places_that_cannot_hold_a_file(example: CommandLine, path: str) -> None
     place = example.on(Path(path.format(example.path.parent)))
     ended = place("list")
     assert (ended.code, ended.out) == (UNAVAILABLE, "")
-    assert matches("eventstore: .* cannot be opened for writing .*; give another path", ended.err)
+    assert matches("eventstore: .* (cannot be opened for writing .*|is no ordinary file); give another path", ended.err)
 
 
 def hooked(monkeypatch: pytest.MonkeyPatch, pragma: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,10 +15,14 @@ from typing import TypeVar
 
 import pytest
 
-from eventstore.errors import LogUnavailable
+from eventstore import ListThreadsParams
+from eventstore.codex.privatefiles import private_file
+from eventstore.errors import InvalidRequest, LogTruncated, LogUnavailable
 from eventstore.sqlite import migrations
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import SqliteLog
+from eventstore.wiring import open_store
+from tests.support.threads import a_live_thread
 
 T = TypeVar("T")
 
@@ -182,3 +187,29 @@ async def test_an_older_file_that_cannot_be_copied_is_not_migrated(file: SqliteF
 
 async def test_an_append_of_nothing_writes_nothing(file: SqliteFile) -> None:
     assert await SqliteLog(file).append([], within=1) == []
+
+
+async def test_what_is_no_ordinary_file_is_neither_opened_nor_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    with pytest.raises(LogUnavailable, match="no ordinary file"):
+        async with open_store(f"sqlite:{pipe}"):
+            pass
+    with pytest.raises(InvalidRequest, match="no ordinary file"), private_file(pipe, overwrite=True):
+        pass
+    assert pipe.is_fifo()
+
+
+async def test_a_record_missing_in_the_middle_is_found_by_whoever_folds_from_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "threads.db"
+    async with open_store(f"sqlite:{path}") as store:
+        await a_live_thread(store, "one", "two")
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM log WHERE offset = 1")
+        connection.execute("UPDATE projection SET fold = 'of another version'")
+    connection.close()
+
+    async with open_store(f"sqlite:{path}") as store:
+        with pytest.raises(LogTruncated, match="offset 1 is missing"):
+            await store.list_threads(ListThreadsParams())

@@ -114,7 +114,7 @@ async def test_a_read_that_has_to_fold_too_much_says_so_and_the_next_goes_on_fro
         await parts.store.flush_thread(thread_id)
         await unfolded(parts)
     async with opened(path, within=0.2) as parts:
-        slow = SlowFeed(monkeypatch, lambda: asyncio.sleep(0.03))
+        slow = SlowFeed(monkeypatch, lambda: asyncio.sleep(0.06))
         checkpoints = [1]
         for _ in range(2):
             with pytest.raises(ViewsUnavailable, match=r"are being folded.*call again"):
