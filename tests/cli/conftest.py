@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -92,13 +93,25 @@ class CommandLine:
         command = [sys.executable, "-m", "eventstore.cli", "--log", self.url, *map(str, words)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=False
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=False,
+            preexec_fn=_heed_ctrl_c,  # noqa: PLW1509 - the child does nothing else before it is replaced
         )
 
     def threads(self, *words: object) -> list[dict[str, Any]]:
         """Return the threads that a list shows."""
         found: list[dict[str, Any]] = self.done("list", "--json", *words).json["items"]
         return found
+
+
+def _heed_ctrl_c() -> None:
+    """Undo what a shell does to jobs in the background: they, and what they start, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
