@@ -256,7 +256,9 @@ async def test_a_store_that_is_closed_while_appends_are_in_flight_loses_nothing_
         for thread_id in threads:
             await parts.store.persist_thread(thread_id)
         writers = [asyncio.create_task(writes_until_refused(parts.store, pen, thread)) for thread in threads]
-        while not any(attempt.acknowledged for attempt in read_journal(tmp_path / "writes.journal").attempts):
+        for _ in range(10_000):
+            if any(attempt.acknowledged for attempt in read_journal(tmp_path / "writes.journal").attempts):
+                break
             await asyncio.sleep(0)
         for _ in range(turns):
             await asyncio.sleep(0)
