@@ -239,12 +239,12 @@ async def test_providers_none_and_nothing_mean_all(store: ThreadStore) -> None:
 
 
 async def test_directories_none_means_all_nothing_means_none_and_spelling_does_not_matter(store: ThreadStore) -> None:
-    here, there = [await a_cold_thread(store, metadata={"cwd": cwd}) for cwd in ("/work/here", "/work//there/")]
+    here, there = [await a_cold_thread(store, metadata={"cwd": cwd}) for cwd in ("/srv/here", "/srv//there/")]
 
     assert {there, here} == await found(store, cwd_filters=None)
     assert set() == await found(store, cwd_filters=[])
-    assert {here} == await found(store, cwd_filters=["/work/./there/../here/"])
-    assert {there} == await found(store, cwd_filters=["/work/there", "/work"])
+    assert {here} == await found(store, cwd_filters=["/srv/./there/../here/"])
+    assert {there} == await found(store, cwd_filters=["/srv/there", "/srv"])
 
 
 async def test_sources_are_compared_whole_objects_too(store: ThreadStore) -> None:

@@ -143,9 +143,11 @@ async def test_closing_does_not_wait_for_the_log_to_be_folded_and_nothing_folds_
     await slow.met.wait()
 
     await asyncio.wait_for(views.close(), 5)
+    monkeypatch.setattr("projections.embedded.FOLD_WHEN_IDLE", 0.0)
     views.note_append(FOLD_WHEN_WAITING)
     views.note_append(1)
-    await asyncio.sleep(0.6)
+    for _ in range(50):
+        await asyncio.sleep(0)
 
     assert asyncio.all_tasks() == before
     assert slow.fired == 1
