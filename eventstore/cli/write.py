@@ -99,6 +99,8 @@ def append(context: typer.Context, thread: ThreadArgument) -> int:
 
 async def _keep(store: EventSourcedThreadStore, thread_id: ThreadId, lines: Sequence[Line], before: int) -> int:
     """Append and acknowledge the lines up to the first bad one; return how many items were kept in all."""
+    from eventstore.errors import EventStoreError
+
     good, error = _readable(lines)
     try:
         dropped = await _append(store, thread_id, good) if good else Counter[str]()
@@ -106,7 +108,12 @@ async def _keep(store: EventSourcedThreadStore, thread_id: ThreadId, lines: Sequ
         good, dropped, error = good[: exc.place], exc.dropped, exc.error
     kept = len(good) - dropped.total()
     if good:
-        await store.flush_thread(thread_id)
+        try:
+            await store.flush_thread(thread_id)
+        except EventStoreError as exc:
+            # Whoever pipes a long file has to know where to begin again.
+            exc.args = (f"{exc}; acknowledged before it: {counted(before, 'item')}",)
+            raise
         told = f"acknowledged {counted(kept, 'item')}, {before + kept:,} in all"
         print(f"{told}; {_named(dropped)}" if dropped else told, flush=True)
     if error is not None:

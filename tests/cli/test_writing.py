@@ -150,6 +150,7 @@ def test_a_writer_that_was_taken_over_is_told(
     out, err = old.communicate(said("too late").encode(), timeout=30)
     assert (old.returncode, out) == (3, b"")
     assert b"another writer took thread" in err
+    assert err.endswith(b"; acknowledged before it: 1 item\n")
     assert texts(cli, thread) == ["hello", "first", "second"]
 
 
