@@ -7,12 +7,9 @@ survive. Parsing happens only where somebody looks inside.
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import orjson
-
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
-"""Any JSON value."""
 
 
 class MalformedJson(ValueError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -96,9 +95,6 @@ class LiveThreads:
 
     def __contains__(self, thread_id: ThreadId) -> bool:
         return thread_id in self._threads and not self._threads[thread_id].opening
-
-    def __iter__(self) -> Iterator[ThreadId]:
-        return iter(self._threads)
 
     def is_unstored(self, thread_id: ThreadId) -> bool:
         return thread_id in self._threads and self._threads[thread_id].creation is not None
