@@ -21,10 +21,12 @@ from eventstore.errors import InvalidRequest, UnreadableEvent
 from eventstore.events import Event, Item, items_of
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed, ThreadView, ThreadViews
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, step
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, spanned, step
 
 _RECORDS_AT_A_TIME = 256
 """Indexed records fetched together: bounds the memory of a streaming read."""
+_ITEMS_AT_A_TIME = 16_384
+"""Items whose places a streaming read knows at a time."""
 _SHOWN = 60
 """Characters of a wrong text that are repeated in the sentence about it."""
 
@@ -53,8 +55,8 @@ class AsOf:
             ) from exc
 
 
-Span: TypeAlias = Callable[[int], tuple[int, int]]
-"""Given how many items a thread has: the items start <= ordinal < stop that are wanted of them."""
+Check: TypeAlias = Callable[[ThreadView | None], ThreadView]
+"""Refuses what its caller has no use for: a thread that is missing, or archived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,43 +80,45 @@ class History:
         self._views = views
 
     async def items(
-        self, thread_id: ThreadId, view: ThreadView, *, start: int = 0, stop: int | None = None
+        self, thread_id: ThreadId, check: Check, *, start: int = 0, stop: int | None = None
     ) -> AsyncIterator[list[StoredItem]]:
         """Yield the items start <= ordinal < stop in batches, in order, as of the log's end sampled now.
 
         Raises:
+            InvalidRequest: The thread was deleted meanwhile.
             UnreadableEvent: A record of the thread cannot be understood.
             LogTruncated: A record of the thread is not in the log any more.
         """
-        places = await self.places(
-            thread_id, view, lambda total: (min(start, total), total if stop is None else min(stop, total))
-        )
-        async for batch in self.at(thread_id, places):
-            yield batch
+        end: int | None = None
+        while end is None or start < end:
+            window = start + _ITEMS_AT_A_TIME
+            places = await self.places(thread_id, slice(start, window if end is None else min(window, end)), check)
+            if end is None:
+                end = places.total if stop is None else min(stop, places.total)
+            async for batch in self.at(thread_id, places):
+                yield batch
+            start = window
 
-    async def places(self, thread_id: ThreadId, view: ThreadView, span: Span) -> Places:
-        """Find the items that `span(number of all items)` asks for, as of the log's end sampled now.
+    async def places(self, thread_id: ThreadId, span: slice, check: Check) -> Places:
+        """Find the items of the span, as of the log's end sampled now: one look at the views, one at the log's end.
 
         Raises:
             InvalidRequest: The thread was deleted meanwhile.
             UnreadableEvent: A record of the thread cannot be understood.
         """
+        view = check(await self._views.get(thread_id, span=span))
         readable(thread_id, view.state)
-        state, tail = await self.tail(thread_id, view)
-        start, stop = span(state.head.items)
-        known = min(view.state.head.items, stop)
-        # The index may have grown since the view was read, by what is in the tail: only what the view knew is taken.
-        indexed = await self._views.index(thread_id, start=start, stop=known) if start < known else ()
-        complete = _covers(indexed, start, known)
+        now = await caught_up(self._feed, thread_id, view)
+        start, stop = spanned(span, now.state.head.items)
+        complete = _covers(now.indexed, start, stop)
         if not complete:
-            # A delete took the index away, or the views were lost; only the log can tell.
-            state, tail = await self.tail(thread_id, ThreadView(UNKNOWN_THREAD, 0))
-            if state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
-                raise InvalidRequest(f"no rollout found for thread id {thread_id}")
-            indexed = ()
-            start, stop = span(state.head.items)
-        wanted = [entry for entry in (*indexed, *tail) if entry.ordinal < stop and entry.ordinal + entry.items > start]
-        return Places(wanted, start, stop, state.head.items, from_views=complete)
+            # The views lost a part of what they knew; only the log can tell.
+            now = await caught_up(self._feed, thread_id, UNSEEN)
+            start, stop = spanned(span, now.state.head.items)
+        if now.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+            raise InvalidRequest(f"no rollout found for thread id {thread_id}")
+        wanted = [entry for entry in now.indexed if entry.ordinal < stop and entry.ordinal + entry.items > start]
+        return Places(wanted, start, stop, now.state.head.items, from_views=complete)
 
     async def at(self, thread_id: ThreadId, places: Places) -> AsyncIterator[list[StoredItem]]:
         """Yield the items in batches, in order.
@@ -128,21 +132,6 @@ class History:
             items = await self._feed.fetch(thread_id, [record.offset for record in records])
             read += len(items)
             yield _between(stored(partition, records[: len(items)], items), places.start, places.stop)
-
-    async def tail(self, thread_id: ThreadId, view: ThreadView) -> tuple[ThreadState, list[IndexEntry]]:
-        """Return the thread's state at the log's end, and the records whose items the views do not know of yet.
-
-        Raises:
-            UnreadableEvent: A record of the thread cannot be understood.
-        """
-        state = view.state
-        indexed: list[IndexEntry] = []
-        end = await self._feed.end(self._feed.partition_of(thread_id))
-        if view.checkpoint < end:
-            async for judged in replayed(self._feed, thread_id, view.state, start=view.checkpoint, stop=end):
-                state = judged.done.state
-                indexed.extend(judged.done.indexed)
-        return state, indexed
 
     async def as_of(self, thread_id: ThreadId, point: AsOf) -> tuple[ThreadState, list[StoredItem]]:
         """Replay the thread from its start up to a point of its past.
@@ -210,6 +199,26 @@ def _judged(thread_id: ThreadId, state: ThreadState, entry: Entry) -> Judged | N
         return Judged(entry, event, step(state, event, offset=entry.position.offset))
     except Exception as exc:
         raise _unreadable(thread_id, entry, f"the fold raised {exc!r}") from exc
+
+
+async def caught_up(feed: EventFeed, thread_id: ThreadId, view: ThreadView) -> ThreadView:
+    """Return the view as it is when what lies behind it, up to the log's end sampled now, is folded too.
+
+    Raises:
+        UnreadableEvent: A record of the thread there cannot be understood.
+    """
+    end = await feed.end(feed.partition_of(thread_id))
+    if view.checkpoint >= end:
+        return view
+    state, indexed = view.state, [*view.indexed]
+    async for judged in replayed(feed, thread_id, state, start=view.checkpoint, stop=end):
+        state = judged.done.state
+        indexed.extend(judged.done.indexed)
+    return ThreadView(state, end, indexed)
+
+
+UNSEEN = ThreadView(UNKNOWN_THREAD, 0)
+"""What is known of a thread of which nothing was read."""
 
 
 async def state_at(feed: EventFeed, thread_id: ThreadId, position: Position) -> ThreadState:

@@ -25,11 +25,13 @@ class Entry(NamedTuple):
 
 
 class ThreadView(NamedTuple):
-    """All that the views know of one thread, folded up to `checkpoint`."""
+    """What the views know of one thread, folded up to `checkpoint`; all of it read in one look."""
 
     state: ThreadState
     checkpoint: int
     """The next offset of the thread's partition to be folded."""
+    indexed: Sequence[IndexEntry] = ()
+    """The records that bear the items which were asked for, in order."""
 
 
 class ThreadRow(NamedTuple):
@@ -122,16 +124,11 @@ class ThreadViews(Protocol):
         """
         ...
 
-    async def get(self, thread_id: ThreadId) -> ThreadView | None:
-        """Return the thread, folded to the log's end as sampled in this call; None if there is none.
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+        """Return the thread as of a point behind all that was acknowledged before; None if there is none.
 
-        Raises:
-            ViewsUnavailable: The views cannot be read.
-        """
-        ...
-
-    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
-        """Return the records that bear the items start <= ordinal < stop, in order.
+        None is said only when the log, up to its end as sampled in this call, has no such thread. `span` asks for the
+        records that bear these items, by ordinal: `slice(-50, None)` for the latest fifty.
 
         Raises:
             ViewsUnavailable: The views cannot be read.

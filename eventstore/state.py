@@ -53,6 +53,12 @@ class IndexEntry(NamedTuple):
     items: int
 
 
+def spanned(span: slice, total: int) -> tuple[int, int]:
+    """Return which items, start <= ordinal < stop, the span means of a thread that has so many."""
+    start, stop, _ = span.indices(total)
+    return start, max(start, stop)
+
+
 @dataclass(frozen=True, slots=True)
 class ThreadState:
     """All that is kept of one thread."""

@@ -32,7 +32,7 @@ from eventstore.documents import (
     UpdateThreadMetadataParams,
 )
 from eventstore.errors import InvalidRequest, ThreadNotFound
-from eventstore.history import History, readable
+from eventstore.history import Check, History, readable
 from eventstore.ids import ThreadId
 from eventstore.live import LiveThreads
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
@@ -101,9 +101,9 @@ class EventSourcedThreadStore:
         self._live.discard(thread_id)
 
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
-        view = await self._history_view(params)
+        self._same_process()
         items: list[StoredItem] = []
-        places = await self.history.places(params.thread_id, view, lambda total: (0, total))
+        places = await self.history.places(params.thread_id, slice(None), self._history_check(params))
         async for batch in self.history.at(params.thread_id, places):
             items.extend(batch)
         return StoredThreadHistory.model_construct(
@@ -111,8 +111,8 @@ class EventSourcedThreadStore:
         )
 
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
-        view = await self._history_view(params)
-        async for batch in self.history.items(params.thread_id, view):
+        self._same_process()
+        async for batch in self.history.items(params.thread_id, self._history_check(params)):
             for item in batch:
                 yield item
 
@@ -140,14 +140,12 @@ class EventSourcedThreadStore:
         if params.patch.is_empty():
             view = await self._found(params.thread_id, params.include_archived, _no_thread)
             return stored_thread(params.thread_id, view.state.summary, view.state.head)
-        state = await self._commands.patch(
-            params, lambda view: _checked(view, params.include_archived, params.thread_id, _no_thread)
-        )
+        state = await self._commands.patch(params, _checking(params.thread_id, params.include_archived, _no_thread))
         return stored_thread(params.thread_id, state.summary, state.head)
 
     async def archive_thread(self, params: ArchiveThreadParams) -> None:
         self._same_process()
-        await self._commands.archive(params, lambda view: _checked(view, False, params.thread_id, _no_rollout))
+        await self._commands.archive(params, _checking(params.thread_id, False, _no_rollout))
 
     async def unarchive_thread(self, params: ArchiveThreadParams) -> StoredThread:
         self._same_process()
@@ -163,18 +161,11 @@ class EventSourcedThreadStore:
             self._live.discard(params.thread_id)
 
     async def read_items(self, params: ReadItemsParams) -> ItemPage:
-        view = await self._found(params.thread_id, params.include_archived, _no_rollout)
+        self._same_process()
         backwards = params.sort_direction is SortDirection.DESC
-        cursor = _edge(params.cursor)
-
-        def span(total: int) -> tuple[int, int]:
-            if not backwards:
-                first = min(cursor or 0, total)
-                return first, min(first + params.page_size, total)
-            last = total if cursor is None else min(cursor, total)
-            return max(0, last - params.page_size), last
-
-        places = await self.history.places(params.thread_id, view, span)
+        places = await self.history.places(
+            params.thread_id, _span(params), _checking(params.thread_id, params.include_archived, _no_rollout)
+        )
         items = [item async for batch in self.history.at(params.thread_id, places) for item in batch]
         more = params.page_size > 0 and (places.start > 0 if backwards else places.stop < places.total)
         return ItemPage.model_construct(
@@ -187,14 +178,14 @@ class EventSourcedThreadStore:
         """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous."""
         return await self.views.matching(prefix, limit=2)
 
-    async def _history_view(self, params: LoadThreadHistoryParams) -> ThreadView:
+    def _history_check(self, params: LoadThreadHistoryParams) -> Check:
         # The contract's seed lets the live path win: a live thread's history is readable though it is archived.
         include_archived = params.include_archived or params.thread_id in self._live
-        return await self._found(params.thread_id, include_archived, _no_rollout)
+        return _checking(params.thread_id, include_archived, _no_rollout)
 
     async def _found(self, thread_id: ThreadId, include_archived: bool, missing: _Missing) -> ThreadView:
         self._same_process()
-        view = _checked(await self.views.get(thread_id), include_archived, thread_id, missing)
+        view = _checking(thread_id, include_archived, missing)(await self.views.get(thread_id))
         readable(thread_id, view.state)
         return view
 
@@ -203,14 +194,19 @@ class EventSourcedThreadStore:
             raise InvalidRequest("this store was opened before the process forked; open another one in the child")
 
 
-def _checked(view: ThreadView | None, include_archived: bool, thread_id: ThreadId, missing: _Missing) -> ThreadView:
-    if view is None or (
-        view.state.frozen is None and view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED)
-    ):
-        raise missing(thread_id)
-    if view.state.head.lifecycle is Lifecycle.ARCHIVED and not include_archived:
-        raise missing(thread_id)
-    return view
+def _checking(thread_id: ThreadId, include_archived: bool, missing: _Missing) -> Check:
+    """Return what refuses a thread that is missing or, unless they are included, archived."""
+
+    def check(view: ThreadView | None) -> ThreadView:
+        if view is None or (
+            view.state.frozen is None and view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED)
+        ):
+            raise missing(thread_id)
+        if view.state.head.lifecycle is Lifecycle.ARCHIVED and not include_archived:
+            raise missing(thread_id)
+        return view
+
+    return check
 
 
 def _checked_archived(view: ThreadView | None, thread_id: ThreadId) -> ThreadView:
@@ -235,6 +231,16 @@ def _no_rollout(thread_id: ThreadId) -> InvalidRequest:
 
 def _no_thread(thread_id: ThreadId) -> InvalidRequest:
     return InvalidRequest(f"thread not found: {thread_id}")
+
+
+def _span(params: ReadItemsParams) -> slice:
+    """Return the items of the page, counted from the end where nothing says how many there are."""
+    size, cursor = params.page_size, _edge(params.cursor)
+    if params.sort_direction is not SortDirection.DESC:
+        return slice(cursor or 0, (cursor or 0) + size)
+    if cursor is not None:
+        return slice(max(0, cursor - size), cursor)
+    return slice(-size, None) if size else slice(0, 0)
 
 
 def _edge(cursor: str | None) -> int | None:

@@ -52,7 +52,7 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
         stored = SqliteViews(file)
         await stored.open()
         feed = SqliteFeed(file, log.recent)
-        views = EmbeddedViews(file, stored, Projector(feed, stored, partition=PARTITION), within=settings.within)
+        views = EmbeddedViews(file, feed, stored, Projector(feed, stored, partition=PARTITION), within=settings.within)
         log.on_append = views.note_append
         store = EventSourcedThreadStore(
             log, feed, views, name=f"sqlite:{file.path}", actor=settings.who, within=settings.within

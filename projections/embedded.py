@@ -12,19 +12,22 @@ from typing import TypeVar
 
 from eventstore.documents import ListThreadsParams, Position
 from eventstore.errors import EventStoreError, LogUnavailable, ViewsBehind, ViewsUnavailable
+from eventstore.history import caught_up
 from eventstore.ids import ThreadId
-from eventstore.ports import RowPage, ThreadView
+from eventstore.ports import EventFeed, RowPage, ThreadView
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import key_of, log_end, thread_of
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState
+from eventstore.state import UNKNOWN_THREAD, ThreadState, spanned
 from projections.listing import page_in, parse_cursor
 from projections.projector import Projector
-from projections.sqlite_views import IS_NOT_DELETED, SqliteViews, mark_in, states_in
+from projections.sqlite_views import IS_NOT_DELETED, SqliteViews, index_in, mark_in, states_in
 
 T = TypeVar("T")
 
 _GRACE = 0.25
 """Seconds beyond the deadline in which a job that waited for a lock until then may say so."""
+FOLD_FIRST = 1.0
+"""Seconds for which a look at one thread folds everything before it is content with folding that thread."""
 FOLD_WHEN_WAITING = 256
 FOLD_WHEN_IDLE = 0.25
 """Seconds after the last append until its process folds unasked."""
@@ -33,9 +36,12 @@ FOLD_WHEN_IDLE = 0.25
 class EmbeddedViews:
     """The views of one SQLite file, kept by this process (port `ThreadViews`)."""
 
-    def __init__(self, file: SqliteFile, stored: SqliteViews, projector: Projector, *, within: float) -> None:
+    def __init__(
+        self, file: SqliteFile, feed: EventFeed, stored: SqliteViews, projector: Projector, *, within: float
+    ) -> None:
         """Take the file and what is stored there; `within` is how many seconds a read may fold before it answers."""
         self._file = file
+        self._feed = feed
         self._stored = stored
         self._projector = projector
         self._within = within
@@ -55,20 +61,21 @@ class EmbeddedViews:
             raise ViewsBehind(f"it is in the log, and the views cannot be brought up to {position}: {exc}") from exc
         return None if state is UNKNOWN_THREAD else ThreadView(state, checkpoint)
 
-    async def get(self, thread_id: ThreadId) -> ThreadView | None:
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
         def read(connection: sqlite3.Connection) -> ThreadView | None:
             state = states_in(connection, (thread_id,)).get(thread_id)
-            return None if state is None else ThreadView(state, mark_in(connection).checkpoint)
+            if state is None:
+                return None
+            start, stop = (0, 0) if span is None else spanned(span, state.head.items)
+            indexed = index_in(connection, thread_id, start=start, stop=stop) if start < stop else ()
+            return ThreadView(state, mark_in(connection).checkpoint, indexed)
 
-        return await self._current(read)
-
-    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
         try:
-            return await self._stored.index(thread_id, start=start, stop=stop)
-        except ViewsUnavailable:
-            if await self._mended():
-                return ()
-            raise
+            async with asyncio.timeout(min(FOLD_FIRST, self._within)):
+                return await self._current(read)
+        except (TimeoutError, ViewsUnavailable):
+            # One thread costs little to fold in memory, and needs nothing to be written.
+            return await self._from_the_log(thread_id, read)
 
     async def page(self, query: ListThreadsParams) -> RowPage:
         if query.cursor is not None:
@@ -116,6 +123,21 @@ class EmbeddedViews:
         if self._folding is not None:
             self._folding.cancel()
             await asyncio.wait([self._folding])
+
+    async def _from_the_log(
+        self, thread_id: ThreadId, read: Callable[[sqlite3.Connection], ThreadView | None]
+    ) -> ThreadView | None:
+        """Answer from what is stored, however far that has come, and from the thread's records behind it."""
+        try:
+            try:
+                stored = await self._stored.read(lambda connection: (mark_in(connection).checkpoint, read(connection)))
+            except ViewsUnavailable:
+                stored = 0, None
+            checkpoint, view = stored
+            view = await caught_up(self._feed, thread_id, view or ThreadView(UNKNOWN_THREAD, checkpoint))
+        except LogUnavailable as exc:
+            raise ViewsUnavailable(str(exc)) from exc
+        return None if view.state is UNKNOWN_THREAD else view
 
     async def _current(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """Read in one snapshot whose checkpoint is the log's end, folding first when it is not."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 from uuid import UUID
@@ -107,13 +108,13 @@ class SqliteViews:
         Raises:
             ViewsUnavailable: The file cannot be written.
         """
-        lost = not await self._read(_are_there)
+        lost = not await self.read(_are_there)
         if lost:
             await self._write(_remake)
         return lost
 
     async def snapshot(self, partition: int, threads: Collection[ThreadId]) -> Snapshot:
-        return await self._read(lambda connection: Snapshot(mark_in(connection), states_in(connection, threads)))
+        return await self.read(lambda connection: Snapshot(mark_in(connection), states_in(connection, threads)))
 
     async def commit(
         self, partition: int, expected: Mark, checkpoint: int, changes: Mapping[ThreadId, ThreadChange]
@@ -137,15 +138,7 @@ class SqliteViews:
         Raises:
             ViewsUnavailable: They cannot be read.
         """
-        rows = await self._read(
-            lambda connection: connection.execute(
-                "SELECT offset, ordinal, items FROM item_index WHERE no = (SELECT no FROM thread WHERE id = :id)"
-                " AND ordinal < :stop AND ordinal >= (SELECT coalesce(max(ordinal), 0) FROM item_index"
-                " WHERE no = (SELECT no FROM thread WHERE id = :id) AND ordinal <= :start) ORDER BY ordinal",
-                {"id": UUID(thread_id).bytes, "start": start, "stop": stop},
-            ).fetchall()
-        )
-        return [IndexEntry(*row) for row in rows]
+        return await self.read(lambda connection: index_in(connection, thread_id, start=start, stop=stop))
 
     async def begin_anew(self) -> None:
         """Forget everything: whoever reads next folds the log from its start.
@@ -167,10 +160,15 @@ class SqliteViews:
         Raises:
             ViewsUnavailable: They cannot be read.
         """
-        rows = await self._read(lambda connection: connection.execute("SELECT id FROM thread").fetchall())
+        rows = await self.read(lambda connection: connection.execute("SELECT id FROM thread").fetchall())
         return [ThreadId(str(UUID(bytes=key))) for (key,) in rows]
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run the work in one snapshot of the file.
+
+        Raises:
+            ViewsUnavailable: The file cannot be read.
+        """
         try:
             return await self._file.read(work)
         except LogUnavailable as exc:
@@ -220,6 +218,20 @@ def states_in(connection: sqlite3.Connection, threads: Collection[ThreadId]) -> 
         if row is not None:
             found[thread_id] = state_of(row)
     return found
+
+
+def index_in(connection: sqlite3.Connection, thread_id: ThreadId, *, start: int, stop: int) -> list[IndexEntry]:
+    """Return the records that bear the items start <= ordinal < stop, in order."""
+    rows = connection.execute(
+        "SELECT offset, ordinal, items FROM item_index WHERE no = (SELECT no FROM thread WHERE id = :id)"
+        " AND ordinal < :stop AND ordinal >= (SELECT coalesce(max(ordinal), 0) FROM item_index"
+        " WHERE no = (SELECT no FROM thread WHERE id = :id) AND ordinal <= :start) ORDER BY ordinal",
+        {"id": UUID(thread_id).bytes, "start": start, "stop": stop},
+    )
+    return list(map(_new_index_entry, rows))
+
+
+_new_index_entry = partial(tuple.__new__, IndexEntry)
 
 
 def state_of(row: Sequence[Any]) -> ThreadState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,8 +43,6 @@ from eventstore.state import ThreadState
 
 _FILES_AT_ONCE = 8
 """Files imported together, so that one commit serves several small threads."""
-_COMPARED_AT_ONCE = 4_096
-"""Items of the history that are in memory while a file is compared with it."""
 _ATTEMPTS = 3
 """How often a file is compared anew when somebody else writes its thread meanwhile."""
 _OF_ONE_THREAD = (Rejected, Conflict, Unknown, UnreadableEvent, LogTruncated)
@@ -178,7 +176,7 @@ class Importer:
             return await self._follow(file, lines, _Taken(Outcome.CREATED, thread_id, None, after))
         if view.state.head.lifecycle is Lifecycle.DELETED:
             return _left_alone(file, lines, Outcome.DELETED, "the thread was deleted here and stays so")
-        found = await self._compare(lines, view)
+        found = await self._compare(lines)
         if found.differs and fork:
             return await self._fork(file)
         if found.differs:
@@ -190,27 +188,16 @@ class Importer:
         after = await self._intake.grow(thread_id, view, growth, behind=lines.taken - 1, at=found.growth.at)
         return await self._follow(file, lines, _Taken(Outcome.GROWN, thread_id, view.state, after))
 
-    async def _compare(self, lines: RolloutLines, view: ThreadView) -> _Comparison:
+    async def _compare(self, lines: RolloutLines) -> _Comparison:
         """Read file and history in step until they differ or one of them ends."""
-        async for batch in self._stored(lines.thread_id, view):
+        async for batch in self._history.items(lines.thread_id, lambda view: _present(view, lines.thread_id)):
             for stored in batch:
                 item = next(lines.items, None)
                 if item is None:
                     return _Comparison(differs=False)
-                if item != stored:
+                if item != stored.item:
                     return _Comparison(differs=True)
         return _Comparison(differs=False, growth=next(lines.items, None))
-
-    async def _stored(self, thread_id: ThreadId, view: ThreadView) -> AsyncIterator[Sequence[Item]]:
-        start = 0
-        while True:
-            read = 0
-            async for batch in self._history.items(thread_id, view, start=start, stop=start + _COMPARED_AT_ONCE):
-                read += len(batch)
-                yield [stored.item for stored in batch]
-            start += read
-            if read < _COMPARED_AT_ONCE:
-                return
 
     async def _fork(self, file: RolloutFile) -> Imported:
         """Import a copy of the whole file under a fresh id."""

@@ -26,7 +26,7 @@ from eventstore.errors import (
 from eventstore.events import Event, ItemsAppended, MetadataPatched, ThreadCreated, WriterClosed, WriterOpened
 from eventstore.ids import ThreadId
 from eventstore.wiring import Embedded
-from tests.support.faults import FaultyLog, OvertakenViews
+from tests.support.faults import FaultyLog, OvertakenViews, WatchedFeed
 from tests.support.homes import (
     BEGAN,
     OTHER,
@@ -601,7 +601,7 @@ class TestOneFilesTrouble:
         await import_one(parts, home.path)
         home.write(a_talk(2))
         views = OvertakenViews()
-        views.before("reach", lambda: delete(parts.store, THREAD))
+        views.before_reach = lambda: delete(parts.store, THREAD)
 
         failed = await import_one(parts, home.path, through=views.through)
 
@@ -625,12 +625,12 @@ class TestRaces:
         await import_one(parts, home.path)
         await resume(parts.store, THREAD)
         home.write(a_talk(2))
-        views = OvertakenViews()
-        views.before("index", lambda: say_and_flush(parts.store, THREAD, "in between"))
+        feed = WatchedFeed()
+        feed.before_fetch = lambda: say_and_flush(parts.store, THREAD, "in between")
 
-        imported = await import_one(parts, home.path, through=views.through)
+        imported = await import_one(parts, home.path, through=feed.through)
 
-        assert views.fired == 1
+        assert feed.before_fetch is None
         assert imported.outcome is Outcome.DIVERGED
         assert (await said(parts.store, THREAD))[-1] == "in between"
 

@@ -125,7 +125,7 @@ async def test_a_takeover_that_a_delete_overtook_finds_no_thread(engine: Engine,
     views = OvertakenViews()
     slow = await engine.open(through=views.through)
     thread_id = await a_cold_thread(elsewhere)
-    views.before("reach", lambda: delete(elsewhere, thread_id))
+    views.before_reach = lambda: delete(elsewhere, thread_id)
 
     with pytest.raises(EventStoreError):
         await resume_and_speak(slow, thread_id)

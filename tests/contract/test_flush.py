@@ -91,7 +91,7 @@ async def test_a_flush_whose_words_another_flush_learned_of_first_returns(engine
         late.append(asyncio.create_task(store.flush_thread(thread_id)))
         await log.holding.wait()
 
-    views.before("reach", another_is_logged_and_not_answered)
+    views.before_reach = another_is_logged_and_not_answered
     await store.flush_thread(thread_id)
     assert log.held is not None
     log.held.set()

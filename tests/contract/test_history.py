@@ -122,24 +122,24 @@ async def test_items_of_an_archived_thread_can_be_read(store: ThreadStore) -> No
 async def test_a_history_that_is_overtaken_by_an_append_has_it_once_or_not_at_all(
     engine: Engine, elsewhere: ThreadStore
 ) -> None:
-    views = OvertakenViews()
-    reader = await engine.open(through=views.through)
+    feed = WatchedFeed()
+    reader = await engine.open(through=feed.through)
     thread_id = await a_live_thread(elsewhere, "one")
 
     async def more() -> None:
         await say(elsewhere, thread_id, "two")
         await elsewhere.flush_thread(thread_id)
 
-    views.before("index", more)
+    feed.before_end = more
     assert await said(reader, thread_id) in (["one"], ["one", "two"])
     assert ["one", "two"] == await said(reader, thread_id)
-    assert views.fired == 1
+    assert feed.before_end is None
 
 
-async def test_a_history_whose_view_is_older_than_the_index_has_everything_once(
+async def test_a_history_whose_view_is_older_than_the_views_are_now_has_everything_once(
     engine: Engine, elsewhere: ThreadStore
 ) -> None:
-    """Another process appends, and folds a part of it, between the reader's look at the thread and at the index."""
+    """Another process appends, and folds a part of it, between the reader's look at the views and at the log's end."""
     feed = WatchedFeed()
     reader = await engine.open(through=feed.through)
     thread_id = await a_live_thread(elsewhere, "one")
@@ -159,14 +159,14 @@ async def test_a_history_whose_view_is_older_than_the_index_has_everything_once(
 async def test_a_history_that_is_overtaken_by_a_delete_is_whole_or_refused_never_short(
     engine: Engine, elsewhere: ThreadStore
 ) -> None:
-    views = OvertakenViews()
-    reader = await engine.open(through=views.through)
+    feed = WatchedFeed()
+    reader = await engine.open(through=feed.through)
     thread_id = await a_cold_thread(elsewhere, "one", "two")
-    views.before("index", lambda: read_after_delete(elsewhere, thread_id))
+    feed.before_end = lambda: read_after_delete(elsewhere, thread_id)
 
     with pytest.raises(InvalidRequest, match="no rollout found"):
         await history(reader, thread_id)
-    assert views.fired == 1
+    assert feed.before_end is None
 
 
 async def read_after_delete(store: ThreadStore, thread_id: ThreadId) -> None:
@@ -175,17 +175,31 @@ async def read_after_delete(store: ThreadStore, thread_id: ThreadId) -> None:
         await read(store, thread_id)
 
 
-async def test_a_history_whose_views_are_lost_on_the_way_is_replayed(engine: Engine) -> None:
+async def test_a_history_whose_places_the_views_have_lost_is_replayed(engine: Engine) -> None:
     views = OvertakenViews()
     store = await engine.open(through=views.through)
     thread_id = await a_thread_of_ten(store)
-    views.before("index", lambda: engine.lose_views(store))
+    views.forgetful = True
 
     found = await history(store, thread_id)
+    latest = await page(store, thread_id, page_size=2, sort_direction="Desc")
 
     assert [*"123456789"] == texts(found)
-    assert (1, False) == (views.fired, found.from_views)
+    assert ["9", "8"] == texts(latest)
+    assert (2, False) == (views.fired, found.from_views)
+    views.forgetful = False
     assert (await history(store, thread_id)).from_views
+
+
+async def test_a_history_whose_views_are_lost_on_the_way_is_whole(engine: Engine) -> None:
+    feed = WatchedFeed()
+    store = await engine.open(through=feed.through)
+    thread_id = await a_thread_of_ten(store)
+    feed.before_end = lambda: engine.lose_views(store)
+
+    assert [*"123456789"] == await said(store, thread_id)
+    assert feed.before_end is None
+    assert [*"123456789"] == await said(store, thread_id)
 
 
 async def test_a_history_costs_what_the_thread_costs(engine: Engine) -> None:

@@ -58,7 +58,7 @@ async def test_a_large_append_becomes_visible_at_once(engine: Engine) -> None:
         seen.append((thread.item_count, thread.version))
 
     await append(store, thread_id, *map(large, "abc"))
-    views.before("reach", look)
+    views.before_reach = look
     await store.flush_thread(thread_id)
     await look()
 

@@ -177,7 +177,7 @@ async def test_a_patch_that_many_others_followed_before_its_verdict_was_read_cou
         for number in range(70):
             await patch(elsewhere, thread_id, name=str(number))
 
-    views.before("reach", seventy_others)
+    views.before_reach = seventy_others
     await patch(slow, thread_id, model="gpt-9", expected_version=2)
 
     thread = await read(elsewhere, thread_id)

@@ -229,7 +229,7 @@ async def test_a_command_that_was_overtaken_by_more_than_is_remembered_is_applie
         for number in range(70):
             await patch(elsewhere, thread_id, name=f"name {number}")
 
-    views.before("reach", seventy_renames)
+    views.before_reach = seventy_renames
     await patch(store, thread_id, name="mine")
 
     assert views.fired == 1
@@ -254,7 +254,7 @@ async def test_a_creator_that_was_taken_over_more_often_than_is_remembered_is_no
             await say(elsewhere, thread_id, f"taken over {number}")
             await elsewhere.shutdown_thread(thread_id)
 
-    views.before("reach", ten_takeovers)
+    views.before_reach = ten_takeovers
     with pytest.raises(EventStoreError) as caught:
         await store.flush_thread(thread_id)
 

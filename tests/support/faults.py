@@ -15,7 +15,6 @@ from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, V
 from eventstore.events import Event, Item
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventLog, ThreadView
-from eventstore.state import IndexEntry
 from tests.support.engines import Ports
 from tests.support.passing import PassingFeed, PassingViews
 
@@ -65,11 +64,12 @@ class FaultyLog:
 
 
 class WatchedFeed(PassingFeed):
-    """A feed that counts the entries it gave, and before whose next end something else happens."""
+    """A feed that counts the entries it gave, and before whose next end or fetch something else happens."""
 
     def __init__(self) -> None:
         self.entries = 0
         self.before_end: Callable[[], Awaitable[object]] | None = None
+        self.before_fetch: Callable[[], Awaitable[object]] | None = None
 
     def through(self, ports: Ports) -> Ports:
         self.feed = ports.feed
@@ -89,6 +89,9 @@ class WatchedFeed(PassingFeed):
             yield self._counted(entries)
 
     async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
+        if self.before_fetch is not None:
+            happens, self.before_fetch = self.before_fetch, None
+            await happens()
         self.entries += len(offsets)
         return await super().fetch(thread_id, offsets)
 
@@ -98,38 +101,36 @@ class WatchedFeed(PassingFeed):
 
 
 class OvertakenViews(PassingViews):
-    """Views before whose answer something else happens, once, and that can be made to fall behind."""
+    """Views before whose answer something else happens, once, and that can be made to fall behind or to forget."""
 
     def __init__(self) -> None:
         self.behind = False
         """While true, no position is reached."""
-        self._first: dict[str, Callable[[], Awaitable[object]]] = {}
+        self.forgetful = False
+        """While true, they do not know where a thread's records lie."""
+        self.before_reach: Callable[[], Awaitable[object]] | None = None
         self.fired = 0
 
     def through(self, ports: Ports) -> Ports:
         self.views = ports.views
         return replace(ports, views=self)
 
-    def before(self, call: str, happens: Callable[[], Awaitable[object]]) -> None:
-        """Let something happen before the next `reach` or `index` is answered."""
-        self._first[call] = happens
-
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
-        await self._overtaken("reach")
+        if self.before_reach is not None:
+            happens, self.before_reach = self.before_reach, None
+            self.fired += 1
+            await happens()
         if self.behind:
             self.fired += 1
             raise ViewsBehind("ordered by the test")
         return await super().reach(position, thread_id, within=within)
 
-    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
-        await self._overtaken("index")
-        return await super().index(thread_id, start=start, stop=stop)
-
-    async def _overtaken(self, call: str) -> None:
-        happens = self._first.pop(call, None)
-        if happens is not None:
-            self.fired += 1
-            await happens()
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+        view = await super().get(thread_id, span=span)
+        if view is None or not self.forgetful:
+            return view
+        self.fired += 1
+        return view._replace(indexed=())
 
 
 class _CancelledAt(Awaitable[T]):

@@ -8,7 +8,6 @@ from eventstore.documents import ListThreadsParams, Position
 from eventstore.events import Item
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed, RowPage, ThreadView, ThreadViews
-from eventstore.state import IndexEntry
 
 
 class PassingViews:
@@ -20,11 +19,8 @@ class PassingViews:
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
         return await self.views.reach(position, thread_id, within=within)
 
-    async def get(self, thread_id: ThreadId) -> ThreadView | None:
-        return await self.views.get(thread_id)
-
-    async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
-        return await self.views.index(thread_id, start=start, stop=stop)
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+        return await self.views.get(thread_id, span=span)
 
     async def page(self, query: ListThreadsParams) -> RowPage:
         return await self.views.page(query)
