@@ -98,13 +98,13 @@ class Codec:
         except (KeyError, TypeError, ValueError) as exc:
             return UnreadableRecord(f"kind {row.get('kind')!r}: {exc}")
 
-    def items(self, record: bytes) -> list[Item]:
+    def items(self, record: bytes, *, fingerprint_header: bytes | None = None) -> list[Item]:
         """Return the items of a record that is known to count, without anything else of it.
 
         Raises:
             UnreadableEvent: The record cannot be understood.
         """
-        row = self._decode_row(record, None)
+        row = self._decode_row(record, fingerprint_header)
         if not isinstance(row, dict):
             raise UnreadableEvent(f"a record cannot be read: {row.why}; restore a backup or upgrade eventstore")
         return items_in(row)

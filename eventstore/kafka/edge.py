@@ -1,0 +1,77 @@
+"""The engine's edge: aiokafka's errors become ours, and its loggers keep their voices down.
+
+An outage makes aiokafka say the same thing thousands of times a minute, and a deleted topic a hundred thousand times.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from aiokafka import errors as kafka
+
+from eventstore.errors import EventStoreError, LogUnavailable, TopicMisconfigured
+
+_SAME_LINE_EVERY: Final = 10.0
+"""Seconds in which a logger may repeat one of its messages, whatever its arguments."""
+
+_MISSING = (kafka.UnknownTopicOrPartitionError, kafka.InvalidTopicError)
+_NOT_ALLOWED = (
+    kafka.TopicAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+    kafka.AuthenticationFailedError,
+    kafka.AuthenticationMethodNotSupported,
+    kafka.UnsupportedSaslMechanismError,
+    kafka.IllegalSaslStateError,
+)
+
+
+def translated(exc: Exception, *, topic: str, where: str) -> EventStoreError:
+    """Return the error of ours that says what to do about aiokafka's, where nothing was written."""
+    if isinstance(exc, _MISSING):
+        return TopicMisconfigured(
+            f"there is no topic {topic} at {where}; make it with eventstore topic create, or give another URL"
+        )
+    if isinstance(exc, _NOT_ALLOWED):
+        return LogUnavailable(f"{where} does not let this client at topic {topic} ({exc}); check user and password")
+    if isinstance(exc, kafka.MessageSizeTooLargeError):
+        return TopicMisconfigured(
+            f"topic {topic} takes smaller records than the store may write; raise its max.message.bytes "
+            "(eventstore topic verify says to what)"
+        )
+    return LogUnavailable(f"the log at {where} cannot be reached ({_said(exc)}); check the address, or try again later")
+
+
+def _said(exc: Exception) -> str:
+    return str(exc) or type(exc).__name__
+
+
+class _Quiet(logging.Filter):
+    """Lets each message of a logger pass once in a while, and says how often it was held back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said, now = str(record.msg), time.monotonic()
+        if now - self._last.get(said, -_SAME_LINE_EVERY) < _SAME_LINE_EVERY:
+            self._held[said] = self._held.get(said, 0) + 1
+            return False
+        self._last[said] = now
+        held = self._held.pop(said, 0)
+        if held:
+            record.msg = f"{record.getMessage()} (and {held} times like it before)"
+            record.args = ()
+        return True
+
+
+def quieten() -> None:
+    """Limit the rate of what aiokafka logs from now on; made twice it is the same as once."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "aiokafka":
+            logger = logging.getLogger(name)
+            if not any(isinstance(known, _Quiet) for known in logger.filters):
+                logger.addFilter(_Quiet())

@@ -1,0 +1,227 @@
+"""Reads a partition from any offset on: one request, one chunk, nothing read ahead and nothing left running.
+
+aiokafka's consumer fetches in the background, which is right for following a log and wrong for jumping about in it:
+each jump would throw a fetch away. So this speaks to the partition's leader by the client below the consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from aiokafka import errors as kafka
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
+
+from eventstore.errors import LogTruncated, LogUnavailable
+from eventstore.kafka.edge import quieten, translated
+from eventstore.kafka.records import LoggedRecord
+from eventstore.kafka.url import KafkaUrl
+
+T = TypeVar("T")
+
+_AGAIN_AFTER: Final = 0.05
+"""Seconds until a request is made again, after its leader has moved or has not answered."""
+_LATEST, _EARLIEST = -1, -2
+"""What a ListOffsets request asks for (Kafka protocol)."""
+_READ_UNCOMMITTED: Final = 0
+_MISSING_SAID: Final = 3
+"""How often in a row brokers must deny a topic until it is believed: just after its making they do not know it yet."""
+
+
+class Chunk(NamedTuple):
+    """What one request found."""
+
+    records: Sequence[LoggedRecord]
+    next: int
+    """The offset to go on from: offsets have holes."""
+    end: int
+    """The partition's end when it answered."""
+    bytes: int
+    """How much came over the wire."""
+    record_bytes: float | None = None
+    """Bytes on the wire a record, where the chunk tells."""
+
+
+class KafkaReader:
+    """A connection that reads one topic; `open` before use, `close` after."""
+
+    def __init__(self, url: KafkaUrl, *, within: float) -> None:
+        """Name the topic; `within` is each call's deadline in seconds."""
+        self._url = url
+        self.within = within
+        self._client: AIOKafkaClient
+        self.partitions = 0
+        """How many the topic has; part of the data, so it is read once."""
+        self.cluster_id = ""
+
+    def __repr__(self) -> str:
+        return f"<KafkaReader {self._url} partitions={self.partitions}>"
+
+    async def open(self) -> None:
+        """Connect and look the topic up.
+
+        Raises:
+            LogUnavailable: No broker answered.
+            TopicMisconfigured: There is no such topic.
+        """
+        self._client = AIOKafkaClient(**self._url.client_settings())
+        quieten()
+        try:
+            async with asyncio.timeout(self.within):
+                await self._client.bootstrap()
+                self.partitions = await self._look_up()
+                await self._client.add_topic(self._url.topic)
+        except BaseException as exc:
+            await self.close()
+            if isinstance(exc, TimeoutError | kafka.KafkaError):
+                raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
+            raise
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def end(self, partition: int) -> int:
+        """Return the offset which the next record will have or exceed.
+
+        Raises:
+            LogUnavailable: The partition's leader did not answer.
+            TopicMisconfigured: The topic is gone.
+        """
+        return await self._offset(partition, _LATEST)
+
+    async def beginning(self, partition: int) -> int:
+        """Return the first offset that is still there; raises as `end` does."""
+        return await self._offset(partition, _EARLIEST)
+
+    async def chunk(self, partition: int, start: int, *, size: int, stop: int | None = None) -> Chunk:
+        """Return records from offset `start` on (and before `stop`), of at least one batch if there is one.
+
+        `size` is how many bytes are asked for; a larger batch comes whole.
+
+        Raises:
+            LogTruncated: The partition does not hold `start`.
+            LogUnavailable: The partition's leader did not answer.
+            TopicMisconfigured: The topic is gone.
+        """
+        request = FetchRequest(0, 0, size, _READ_UNCOMMITTED, [(self._url.topic, [(partition, start, size)])])
+        try:
+            (_, _, end, *_, payload) = await self._ask(partition, request, lambda response: response.topics[0][1][0])
+        except kafka.OffsetOutOfRangeError as exc:
+            first = await self.beginning(partition)
+            raise LogTruncated(
+                f"partition {partition} of topic {self._url.topic} begins at offset {first} and is asked for {start}: "
+                "records were deleted from it, or the topic was made anew"
+            ) from exc
+        return _parsed(payload, start, stop, end)
+
+    async def topic_is_there(self) -> bool:
+        """Say whether brokers know the topic; True where none answers."""
+        try:
+            async with asyncio.timeout(self.within):
+                await self._look_up()
+        except (kafka.UnknownTopicOrPartitionError, kafka.InvalidTopicError):
+            return False
+        except (kafka.KafkaError, TimeoutError):
+            return True
+        return True
+
+    async def first(self, partition: int) -> LoggedRecord | None:
+        """Return the partition's first record; None while it is empty. Raises as `chunk` does."""
+        start = await self.beginning(partition)
+        while True:
+            chunk = await self.chunk(partition, start, size=1)
+            if chunk.records:
+                return chunk.records[0]
+            if chunk.next >= chunk.end:
+                return None
+            start = chunk.next
+
+    async def _offset(self, partition: int, which: int) -> int:
+        request = OffsetRequest(-1, _READ_UNCOMMITTED, [(self._url.topic, [(partition, which)])])
+        (_, _, _, offset) = await self._ask(partition, request, lambda response: response.topics[0][1][0])
+        return int(offset)
+
+    async def _ask(self, partition: int, request: Any, answer_in: Callable[[Any], T]) -> T:
+        """Ask the partition's leader until it answers; an answer begins with partition and error code."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.within
+        denied = 0
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    answer = answer_in(await self._client.send(self._leader(partition), request))
+                error = kafka.for_code(answer[1])  # type: ignore[index]
+                if error is kafka.NoError:
+                    return answer
+                raise error()
+            except kafka.OffsetOutOfRangeError:
+                raise
+            except (kafka.KafkaError, TimeoutError) as exc:
+                denied = denied + 1 if isinstance(exc, kafka.UnknownTopicOrPartitionError) else 0
+                given_up = denied >= _MISSING_SAID or clock() + _AGAIN_AFTER >= deadline
+                if given_up or not getattr(exc, "retriable", False):
+                    raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
+            await self._find_leaders(deadline)
+
+    def _leader(self, partition: int) -> int:
+        leader = self._client.cluster.leader_for_partition(TopicPartition(self._url.topic, partition))
+        if leader is None:
+            raise kafka.UnknownTopicOrPartitionError()
+        if leader == -1:
+            raise kafka.LeaderNotAvailableError()
+        return int(leader)
+
+    async def _find_leaders(self, deadline: float) -> None:
+        """Wait a little and look the leaders up anew."""
+        await asyncio.sleep(_AGAIN_AFTER)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._client.force_metadata_update()
+        except TimeoutError:
+            return  # the next attempt says what is wrong
+
+    async def _look_up(self) -> int:
+        """Return how many partitions the topic has."""
+        denied = 0
+        while True:
+            node = self._client.get_random_node()
+            response = await self._client.send(node, MetadataRequest([self._url.topic]))
+            found = response.to_object()
+            self.cluster_id = found.get("cluster_id") or ""
+            (topic,) = found["topics"]
+            error = kafka.for_code(topic["error_code"])
+            if error is kafka.NoError:
+                return len(topic["partitions"])
+            denied += 1
+            if denied >= _MISSING_SAID or not error.retriable:
+                raise error()
+            await asyncio.sleep(_AGAIN_AFTER)
+
+
+def _parsed(payload: bytes, start: int, stop: int | None, end: int) -> Chunk:
+    """Return the records of a fetched payload that lie at `start` or behind, and before `stop`."""
+    batches = MemoryRecords(payload)
+    records: list[LoggedRecord] = []
+    first: int | None = None
+    following = start
+    while batches.has_next():
+        batch = batches.next_batch()
+        first = batch.base_offset if first is None else first
+        following = max(following, batch.next_offset)
+        if batch.is_control_batch or batch.next_offset <= start:
+            continue
+        if not batch.validate_crc():
+            raise LogUnavailable(f"the batch at offset {batch.base_offset} came damaged; read it again")
+        for record in batch:
+            if stop is not None and record.offset >= stop:
+                return Chunk(records, stop, end, len(payload))
+            if record.offset >= start:
+                records.append(record)
+    spanned = 0 if first is None else following - first
+    return Chunk(records, following, end, len(payload), len(payload) / spanned if spanned > 0 else None)
