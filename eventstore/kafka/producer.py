@@ -27,7 +27,9 @@ _BATCH_BYTES: Final = 64 * 1024
 batches, of which it wants one record."""
 _IN_FLIGHT_BYTES: Final = 64 * 1024 * 1024
 """Bytes handed over and not acknowledged, of all threads of the process; whoever comes then waits."""
-_LOOK_AFTER: Final = 3.0
+_LOOK_EVERY: Final = 0.05
+"""Seconds between two looks at the deadlines of calls."""
+_ASK_AFTER: Final = 3.0
 """Seconds without an answer after which it is asked whether the topic is there still: aiokafka would try for ever."""
 _WEDGED_AFTER: Final = 2 * REQUEST_WITHIN
 """Seconds without any answer after which a call that runs out of time gives the producer up."""
@@ -51,18 +53,14 @@ class _Session:
         # Or an outage longer than a request fails batches whose sequence numbers are spent, which the broker then never
         # forgives. Deadlines are kept here instead.
         self.producer._message_accumulator._batch_ttl = float("inf")
-        self._clock = asyncio.get_running_loop().time
-        self.answered_at = self._clock()
-        self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        """Done once anything has failed."""
+        self.answered_at = asyncio.get_running_loop().time()
+        """When it was acknowledged something last, or started."""
+        self.failed = False
 
-    @property
-    def silent_for(self) -> float:
-        """Seconds since the last acknowledgement, or since the start."""
-        return self._clock() - self.answered_at
-
-    def answered(self) -> None:
-        self.answered_at = self._clock()
+    def give_up(self, exc: Exception) -> None:
+        """Fail whatever is not acknowledged yet."""
+        self.failed = True
+        self.producer._message_accumulator.fail_all(exc)
 
     async def stop(self, *, flush_within: float) -> None:
         """End the producer: what it has not sent when so many seconds are over it never sends."""
@@ -71,7 +69,7 @@ class _Session:
             await asyncio.wait([stopping], timeout=flush_within)
         if not stopping.done():
             # Its own end waits for every batch, and has no deadline.
-            self.producer._message_accumulator.fail_all(kafka.ProducerClosed())
+            self.give_up(kafka.ProducerClosed())
             await asyncio.wait([stopping], timeout=_STOP_WITHIN)
         if not stopping.done():
             stopping.cancel()
@@ -79,6 +77,37 @@ class _Session:
             await self.producer.client.close()
         if not stopping.cancelled():
             stopping.exception()
+
+
+class _Call:
+    """Records handed over together, and the one who waits for their acknowledgement."""
+
+    __slots__ = ("asked_at", "deadline", "left", "offsets", "session", "waiter")
+
+    def __init__(self, session: _Session, records: int, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.session = session
+        self.deadline = deadline
+        self.asked_at = loop.time()
+        """When it was last asked whether the topic is there."""
+        self.left = records
+        self.offsets: list[int] = []
+        self.waiter: asyncio.Future[list[int]] = loop.create_future()
+
+    def acknowledged(self, offset: int) -> None:
+        self.offsets.append(offset)
+        self.left -= 1
+        if not self.left and not self.waiter.done():
+            self.waiter.set_result(self.offsets)
+
+    def fail(self, error: Exception) -> None:
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
+
+    def forget(self) -> None:
+        """Nobody waits any more, whatever comes."""
+        if not self.waiter.cancel() and not self.waiter.cancelled():
+            self.waiter.exception()
 
 
 class Producer:
@@ -91,6 +120,8 @@ class Producer:
         self._session: _Session | None = None
         self._starting = asyncio.Lock()
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._calls: set[_Call] = set()
+        self._watch: asyncio.Task[None] | None = None
         self._in_flight = 0
         self._room = asyncio.Event()
         self._closed = False
@@ -116,6 +147,9 @@ class Producer:
         session, self._session = self._session, None
         if session is not None:
             await session.stop(flush_within=within)
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
         if self._endings:
             await asyncio.wait(self._endings)
 
@@ -131,52 +165,27 @@ class Producer:
             TopicMisconfigured: The topic is gone, or takes smaller records only.
         """
         deadline = asyncio.get_running_loop().time() + within
-        waiting: list[asyncio.Future[Any]] = []
+        call: _Call | None = None
         try:
             async with asyncio.timeout_at(deadline), self._turns[records[0].partition]:
                 session = await self._ready(deadline)
-                await self._hand_over(session, records, waiting)
+                await self._have_room(records[0].size)
+                call = _Call(session, len(records), deadline)
+                for record in records:
+                    await self._hand_over(call, record)
+            return await call.waiter
         except TimeoutError as exc:
-            raise self._not_in_time(within, handed_over=bool(waiting)) from exc
-        return await self._acknowledged(session, waiting, deadline, within)
-
-    async def _acknowledged(
-        self, session: _Session, waiting: Sequence[asyncio.Future[Any]], deadline: float, within: float
-    ) -> list[int]:
-        """Wait for the broker, or for the session to fail, or for the deadline."""
-        clock = asyncio.get_running_loop().time
-        last = waiting[-1]
-        look_at = clock() + _LOOK_AFTER
-        while not all(future.done() for future in waiting):
-            await asyncio.wait(
-                [last if not last.done() else waiting[0], session.failed],
-                timeout=max(0.0, min(deadline, look_at) - clock()),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if session.failed.done():
-                break
-            if clock() >= deadline:
-                if session.silent_for > _WEDGED_AFTER:
-                    self._replace(session, TimeoutError())
-                raise self._not_in_time(within, handed_over=True)
-            if clock() >= look_at:
-                look_at = clock() + _LOOK_AFTER
-                await self._look_for_topic(session)
-        return [self._offset_in(session, future) for future in waiting]
-
-    def _offset_in(self, session: _Session, future: asyncio.Future[Any]) -> int:
-        if not future.done():
-            exc = session.failed.result()
-            if isinstance(exc, EventStoreError):
-                raise exc
-            raise self._unknown(exc) from exc
-        try:
-            return int(future.result().offset)
-        except (kafka.KafkaError, OSError) as exc:
-            self._replace(session, exc)
-            if isinstance(exc, kafka.MessageSizeTooLargeError):
-                raise self._translated(exc) from exc
-            raise self._unknown(exc) from exc
+            if call is None:
+                raise LogUnavailable(
+                    f"the log at {self._url.where} took nothing within {within:g} s; try again"
+                ) from exc
+            raise OutcomeUnknown(
+                f"the log at {self._url.where} did not acknowledge within {within:g} s; flush again, it may still land"
+            ) from exc
+        finally:
+            if call is not None:
+                self._calls.discard(call)
+                call.forget()
 
     async def _ready(self, deadline: float) -> _Session:
         """Return a producer that has not failed, starting one if there is none."""
@@ -187,6 +196,8 @@ class Producer:
                 raise LogUnavailable("the store is closed; open it again")
             if self._session is None:
                 self._session = await self._started(deadline)
+            if self._watch is None:
+                self._watch = asyncio.get_running_loop().create_task(self._watch_calls())
             return self._session
 
     async def _started(self, deadline: float) -> _Session:
@@ -203,20 +214,15 @@ class Producer:
             raise
         return session
 
-    async def _hand_over(
-        self, session: _Session, records: Sequence[OwnRecord], waiting: list[asyncio.Future[Any]]
-    ) -> None:
-        """Hand the records over, adding the futures of their acknowledgements to `waiting` as they come."""
-        for record in records:
-            await self._have_room(record.size)
-            try:
-                future = await self._handed_over(session, record)
-            except (kafka.KafkaError, OSError) as exc:
-                self._replace(session, exc)
-                raise (self._unknown(exc) if waiting else self._translated(exc)) from exc
-            self._in_flight += record.size
-            future.add_done_callback(partial(self._settled, session, record.size))
-            waiting.append(future)
+    async def _hand_over(self, call: _Call, record: OwnRecord) -> None:
+        try:
+            future = await self._handed_over(call.session, record)
+        except (kafka.KafkaError, OSError) as exc:
+            self._replace(call.session, exc)
+            raise (self._unknown(exc) if call in self._calls else self._translated(exc)) from exc
+        self._calls.add(call)
+        self._in_flight += record.size
+        future.add_done_callback(partial(self._settled, call, record.size))
 
     async def _handed_over(self, session: _Session, record: OwnRecord) -> asyncio.Future[Any]:
         while True:
@@ -234,36 +240,62 @@ class Producer:
                 # Its buffer was full for as long as a request may take: nothing was written, and there is time left.
                 continue
 
-    def _settled(self, session: _Session, size: int, future: asyncio.Future[Any]) -> None:
+    def _settled(self, call: _Call, size: int, future: asyncio.Future[Any]) -> None:
+        """Take in what became of a record; whoever waited for it may be gone."""
         self._in_flight -= size
         self._room.set()
-        exc = None if future.cancelled() else future.exception()
-        if isinstance(exc, Exception):
-            # Whoever waited for it may be gone; the producer has failed all the same.
-            self._replace(session, exc)
-        else:
-            session.answered()
+        exc = future.exception()
+        if exc is None:
+            call.session.answered_at = asyncio.get_running_loop().time()
+            call.acknowledged(int(future.result().offset))
+            return
+        assert isinstance(exc, Exception)
+        self._replace(call.session, exc)
+        too_large = isinstance(exc, kafka.MessageSizeTooLargeError)
+        call.fail(
+            exc if isinstance(exc, TopicMisconfigured) else self._translated(exc) if too_large else self._unknown(exc)
+        )
 
     async def _have_room(self, size: int) -> None:
         while self._in_flight and self._in_flight + size > _IN_FLIGHT_BYTES:
             self._room.clear()
             await self._room.wait()
 
-    async def _look_for_topic(self, session: _Session) -> None:
+    async def _watch_calls(self) -> None:
+        """End calls whose time is over: one timer for all is cheaper than a timer a call."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            now = clock()
+            late = [call for call in self._calls if call.deadline <= now]
+            for call in late:
+                call.fail(TimeoutError())
+                if now - call.session.answered_at > _WEDGED_AFTER:
+                    self._replace(call.session, TimeoutError())
+            unanswered = [call for call in self._calls if call.asked_at + _ASK_AFTER <= now]
+            if unanswered:
+                await self._ask_for_topic(unanswered[0].session)
+                for call in unanswered:
+                    call.asked_at = clock()
+
+    async def _ask_for_topic(self, session: _Session) -> None:
         if not await self._topic_is_there():
-            gone = TopicMisconfigured(
-                f"topic {self._url.topic} is not at {self._url.where} any more; what was not acknowledged is not in it"
+            self._replace(
+                session,
+                TopicMisconfigured(
+                    f"topic {self._url.topic} is not at {self._url.where} any more; "
+                    "what was not acknowledged is not in it"
+                ),
             )
-            self._replace(session, gone)
 
     def _replace(self, session: _Session, exc: Exception) -> None:
         """Let the next call meet a fresh producer, and end this one."""
-        if session.failed.done():
+        if session.failed:
             return
-        session.failed.set_result(exc)
-        self.replaced += 1
         if self._session is session:
             self._session = None
+        self.replaced += 1
+        session.give_up(exc)
         ending = asyncio.get_running_loop().create_task(session.stop(flush_within=0))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
@@ -274,11 +306,4 @@ class Producer:
     def _unknown(self, exc: Exception) -> OutcomeUnknown:
         return OutcomeUnknown(
             f"the log at {self._url.where} failed before it acknowledged ({type(exc).__name__}); flush again"
-        )
-
-    def _not_in_time(self, within: float, *, handed_over: bool) -> EventStoreError:
-        if not handed_over:
-            return LogUnavailable(f"the log at {self._url.where} took nothing within {within:g} s; try again")
-        return OutcomeUnknown(
-            f"the log at {self._url.where} did not acknowledge within {within:g} s; flush again, it may still land"
         )
