@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.support.services"]
+
 EXAMPLE_HOME = Path(__file__).parent.parent / "compose" / "example-home"
 ROLLOUTS = "rollout-*.jsonl"
 
