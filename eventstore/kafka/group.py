@@ -1,0 +1,159 @@
+"""A topic's partitions, shared by the workers of a group, and each followed from where its views are.
+
+Kafka's group protocol only hints who works where: a member that was thought dead still holds records and delivers them
+once it wakes, and the views refuse what it makes of them. Offsets committed here serve dashboards and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import errors as kafka
+
+from eventstore.codec import ForeignRecord
+from eventstore.documents import Position
+from eventstore.errors import LogTruncated
+from eventstore.kafka.edge import quieten, translated
+from eventstore.kafka.records import entry_of
+from eventstore.kafka.url import KafkaUrl
+from eventstore.ports import Entry
+
+SESSION: Final = 10.0
+"""Seconds without a heartbeat after which a member's partitions are given to others."""
+_PREFETCH_BYTES: Final = 1024 * 1024
+"""Of each partition; a larger record comes all the same."""
+_FETCH_BYTES: Final = 16 * 1024 * 1024
+_AT_THE_END_MS: Final = 500
+"""How long a broker holds a request back while there is nothing; what comes meanwhile comes at once."""
+
+
+class Member(Protocol):
+    """Who works on partitions: told what it has, and asked to let go."""
+
+    async def take(self, partitions: Collection[int]) -> None:
+        """Begin to work on these partitions, and on no others."""
+        ...
+
+    async def let_go(self) -> None:
+        """End the work on all partitions; return when it has ended. They are others' afterwards."""
+        ...
+
+
+class KafkaGroup:
+    """One membership in a group of workers; `join` before use, `leave` after."""
+
+    def __init__(self, url: KafkaUrl, *, partitions: int, group: str, instance: str | None = None) -> None:
+        """Name topic and group; `instance` makes the membership static: a restart within the session moves nothing."""
+        self._url = url
+        self._partitions = partitions
+        self._group = group
+        self._instance = instance
+        self._consumer: Any = None
+        self._positions: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<KafkaGroup {self._group} on {self._url} partitions={sorted(self._positions)}>"
+
+    async def join(self, member: Member, *, within: float) -> None:
+        """Become a member, which is told from now on which partitions are its.
+
+        Raises:
+            LogUnavailable: No broker answered.
+        """
+        self._consumer = AIOKafkaConsumer(
+            **self._url.client_settings(),
+            group_id=self._group,
+            group_instance_id=self._instance,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            session_timeout_ms=int(SESSION * 1_000),
+            heartbeat_interval_ms=int(SESSION * 250),
+            fetch_max_wait_ms=_AT_THE_END_MS,
+            max_partition_fetch_bytes=_PREFETCH_BYTES,
+            fetch_max_bytes=_FETCH_BYTES,
+        )
+        quieten()
+        self._consumer.subscribe([self._url.topic], listener=_Listener(self, member))
+        try:
+            async with asyncio.timeout(within):
+                await self._consumer.start()
+        except (kafka.KafkaError, OSError, TimeoutError) as exc:
+            await self._consumer.stop()
+            raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
+
+    async def leave(self, *, within: float) -> None:
+        """Give the partitions up; a static member keeps them until its session ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._consumer.stop()
+
+    async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
+        """Return up to `limit` entries from offset `start` on; none if none came in half a second.
+
+        Raises:
+            LogTruncated: The partition does not hold `start`.
+            LogUnavailable: It is not this member's any more, or cannot be read.
+        """
+        place = TopicPartition(self._url.topic, partition)
+        try:
+            self._go_to(place, start)
+            fetched = await self._consumer.getmany(place, timeout_ms=_AT_THE_END_MS, max_records=limit)
+            following = await self._consumer.position(place)
+        except kafka.OffsetOutOfRangeError as exc:
+            raise LogTruncated(
+                f"partition {partition} of topic {self._url.topic} does not hold offset {start}: "
+                "records were deleted from it, or the topic was made anew"
+            ) from exc
+        except (kafka.KafkaError, kafka.IllegalStateError, OSError) as exc:
+            raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
+        self._positions[partition] = following
+        entries = [entry_of(record, partition, self._partitions) for record in fetched.get(place, ())]
+        if not entries and following > start:
+            # Only markers of transactions, which nobody is shown: whoever folds them comes to the log's end.
+            return [Entry(Position(partition, following - 1), None, ForeignRecord("a transaction's marker"))]
+        return entries
+
+    def end(self, partition: int) -> int | None:
+        """Return the partition's end as the last fetch saw it; None if nothing was fetched."""
+        found: int | None = self._consumer.highwater(TopicPartition(self._url.topic, partition))
+        return found
+
+    async def note(self, checkpoints: Mapping[int, int]) -> None:
+        """Commit the checkpoints as the group's offsets, for those who watch its lag. Failing is no matter."""
+        places = {TopicPartition(self._url.topic, partition): offset for partition, offset in checkpoints.items()}
+        with suppress(kafka.KafkaError, kafka.IllegalStateError, TimeoutError):
+            async with asyncio.timeout(SESSION):
+                await self._consumer.commit(places)
+
+    def _go_to(self, place: TopicPartition, offset: int) -> None:
+        if self._positions.get(place.partition) != offset:
+            self._consumer.seek(place, offset)
+            self._consumer.resume(place)
+            self._positions[place.partition] = offset
+
+    def took(self, partitions: Collection[int]) -> None:
+        """Hold the new partitions back until it is known where their views are."""
+        self._positions.clear()
+        places = [TopicPartition(self._url.topic, partition) for partition in partitions]
+        self._consumer.pause(*places)
+        for place in places:
+            # Any offset, or the client would ask the group for one and find none.
+            self._consumer.seek(place, 0)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, group: KafkaGroup, member: Member) -> None:
+        self._group = group
+        self._member = member
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._member.let_go()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        partitions = sorted(place.partition for place in assigned)
+        self._group.took(partitions)
+        await self._member.take(partitions)
