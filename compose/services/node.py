@@ -82,8 +82,10 @@ class Node:
             raise ServiceError(f"{self.name} ended; the last lines of {self.log}:\n{self.last_lines()}")
 
     def last_lines(self) -> str:
+        """Return the end of the log, without the frames of Java's stack traces, which are many and say little."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(f"    {line}" for line in text.splitlines()[-LAST_LINES:])
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\tat ")]
+        return "\n".join(f"    {line}" for line in lines[-LAST_LINES:])
 
     async def start(self) -> None:
         """Start the process, with the same command as ever; whether it serves is not waited for.
@@ -194,8 +196,10 @@ def seen(pid: int) -> tuple[str, str] | None:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
+        # The first thread of a killed process may be a zombie while others still hold its ports.
+        state = "D" if fields[0] == "Z" and int(fields[17]) > 1 else fields[0]
         # Births are counted from the start of the machine, so they may repeat after the next one.
-        return fields[0], f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {fields[19]}"
+        return state, f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {fields[19]}"
     shown = subprocess.run(
         ["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
