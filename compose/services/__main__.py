@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-from compose.services.health import end_all, nodes_under, stop_all
+from compose.services.health import end_all, nodes_under, stop_all, undone_on_failure
 from compose.services.kafka import Kafka
 from compose.services.node import ServiceError, Standing
 from compose.services.ports import Ports
@@ -70,7 +70,7 @@ async def up(options: argparse.Namespace) -> None:
     with Ports() as ports:
         kafka, redis = await a_kafka(state / "kafka", options, ports), await a_redis(state / "redis", options, ports)
         ran = all(node.standing is Standing.RUNNING for node in (*kafka.nodes, *redis.nodes))
-        async with asyncio.TaskGroup() as tasks:
+        async with undone_on_failure((*kafka.nodes, *redis.nodes)), asyncio.TaskGroup() as tasks:
             tasks.create_task(kafka.start())
             tasks.create_task(redis.start())
     names = ", ".join(node.name for node in (*kafka.nodes, *redis.nodes))

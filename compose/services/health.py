@@ -19,15 +19,13 @@ ASK_EVERY = 0.05
 
 
 @asynccontextmanager
-async def started(nodes: Iterable[Node]) -> AsyncIterator[None]:
-    """Start those that do not run; if what follows in the block fails, or is cancelled, end these again."""
-    ours = [node for node in nodes if node.standing is Standing.GONE]
+async def undone_on_failure(nodes: Iterable[Node]) -> AsyncIterator[Sequence[Node]]:
+    """Give those that do not run yet; if the block fails, or is cancelled, none of these is left running."""
+    gone = [node for node in nodes if node.standing is Standing.GONE]
     try:
-        for node in ours:
-            await node.start()
-        yield
+        yield gone
     except BaseException:
-        await end_all(ours)
+        await end_all(gone)
         raise
 
 

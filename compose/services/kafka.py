@@ -16,8 +16,8 @@ from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
-from compose.services.health import READY_WITHIN, refused, started, until_healthy
-from compose.services.node import Node, Standing
+from compose.services.health import READY_WITHIN, refused, undone_on_failure, until_healthy
+from compose.services.node import Node
 from compose.services.ports import HOST, Ports, must_be_free
 from compose.services.programs import programs
 
@@ -105,10 +105,13 @@ class Kafka:
         """Lay out a Kafka in an empty folder; it is not started.
 
         Its ports are chosen while `ports` is held, or are `first_port` and the next ones.
+
+        Raises:
+            ServiceError: Another run of ours chose one of these.
         """
         layout = Layout(
             cluster_id=random_id(),
-            ports=[ports.choose() if first_port is None else first_port + more for more in range(brokers)],
+            ports=[ports.choose() if first_port is None else ports.take(first_port + more) for more in range(brokers)],
             controller_ports=[ports.choose() for _ in range(brokers)],
         )
         return cls(folder, layout)
@@ -122,8 +125,10 @@ class Kafka:
         jars = Path((await programs("kafka"))["jars"])
         for node in self.nodes:
             self._format(node, jars)
-        must_be_free(port for node, port in zip(self.nodes, self.ports, strict=True) if node.standing is Standing.GONE)
-        async with started(self.nodes):
+        async with undone_on_failure(self.nodes) as gone:
+            must_be_free(self.ports[self.nodes.index(node)] for node in gone)
+            for node in gone:
+                await node.start()
             await self.wait_healthy(within=within)
         (self.folder / "layout.json").write_text(json.dumps(asdict(self._layout)))
 

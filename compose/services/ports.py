@@ -36,6 +36,16 @@ class Ports:
             if self._claim(port) and is_free(port):
                 return port
 
+    def take(self, port: int) -> int:
+        """Return this port, which nobody else chose.
+
+        Raises:
+            ServiceError: Somebody did.
+        """
+        if not self._claim(port):
+            raise ServiceError(f"port {port} is used by another program")
+        return port
+
     def _claim(self, port: int) -> bool:
         folder = Path(tempfile.gettempdir()) / f"eventstore-ports-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)

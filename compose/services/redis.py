@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 
 import redis.asyncio
 
-from compose.services.health import READY_WITHIN, refused, started, until_healthy
-from compose.services.node import Node, Standing
+from compose.services.health import READY_WITHIN, refused, undone_on_failure, until_healthy
+from compose.services.node import Node
 from compose.services.ports import HOST, Ports, must_be_free
 from compose.services.programs import programs
 
@@ -77,10 +77,15 @@ class Redis:
         """Lay out a Redis in an empty folder; it is not started.
 
         Its ports are chosen while `ports` is held, or are `first_port` and the next ones.
+
+        Raises:
+            ServiceError: Another run of ours chose one of these.
         """
         layout = Layout(
             kind=kind,
-            ports=[ports.choose() if first_port is None else first_port + more for more in range(SIZES[kind])],
+            ports=[
+                ports.choose() if first_port is None else ports.take(first_port + more) for more in range(SIZES[kind])
+            ],
             bus_ports=[ports.choose() for _ in range(SIZES[kind] if kind == "cluster" else 0)],
         )
         return cls(folder, layout)
@@ -93,8 +98,10 @@ class Redis:
         """
         for node in self.nodes:
             (node.folder / "data").mkdir(parents=True, exist_ok=True)
-        must_be_free(port for node, port in zip(self.nodes, self.ports, strict=True) if node.standing is Standing.GONE)
-        async with started(self.nodes):
+        async with undone_on_failure(self.nodes) as gone:
+            must_be_free(self.ports[self.nodes.index(node)] for node in gone)
+            for node in gone:
+                await node.start()
             if self.kind == "cluster":
                 await until_healthy(self.nodes, self._unanswered, within=within)
                 await self._form_cluster()

@@ -94,7 +94,7 @@ async def test_a_pid_that_is_another_process_by_now_is_left_alone(
     """Pids are given out again; the process that has ours by now is somebody else's."""
     born = (node.folder / "pid").read_text().partition(" ")[2]
     await node.kill()
-    (node.folder / "pid").write_text(f"{stranger.pid} {born}")
+    (node.folder / "pid").write_text(f"{stranger.pid} {born}, before")
     assert node.standing is Standing.GONE
     with pytest.raises(ServiceError, match="not running"):
         await node.kill()

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -74,18 +74,17 @@ class Run:
         self.is_first = inherited is None
         self.folder = Path(inherited or tempfile.mkdtemp(prefix="eventstore-tests-"))
         os.environ[VARIABLE] = str(self.folder)
-        self.ports = Ports()
+        self._held = ExitStack()
+        self._held.enter_context(locked(self.folder / "alive", fcntl.LOCK_SH))
+        self.ports = self._held.enter_context(Ports())
         self.breakable: Kafka | None = None
         self._kafka: Kafka | None = None
         self._redis: Redis | None = None
         self._database: int | None = None
-        self._locks = [locked(self.folder / "alive", fcntl.LOCK_SH)]
 
     def leave(self) -> None:
         """Go; who began the run sees that nothing of it is left."""
-        self.ports.__exit__()
-        for lock in self._locks:
-            lock.close()
+        self._held.close()
         if self.is_first:
             del os.environ[VARIABLE]
             with turn(self.folder / "warden"):
@@ -145,7 +144,7 @@ class Run:
     def _claim_database(self, databases: int) -> int:
         for number in range(databases):
             try:
-                self._locks.append(locked(self.folder / f"database-{number}", fcntl.LOCK_EX | fcntl.LOCK_NB))
+                self._held.enter_context(locked(self.folder / f"database-{number}", fcntl.LOCK_EX | fcntl.LOCK_NB))
             except BlockingIOError:
                 continue
             return number
@@ -221,6 +220,7 @@ async def redis_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     for node in shared.nodes:
         node.check()
     async with RedisClient.from_url(shared.url(database)) as client:
+        await client.flushdb()
         yield shared.url(database)
         await client.flushdb()
 
