@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import logging
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +42,9 @@ def main(arguments: list[str]) -> int:
         for failure in failures.exceptions:
             say(options, str(failure))
     except* KeyboardInterrupt:
-        say(options, "interrupted")
         code = 130
+    except* asyncio.CancelledError:
+        code = 143
     return code
 
 
@@ -65,6 +67,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def up(options: argparse.Namespace) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # As Ctrl-C does: what is being started is ended before this process is.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     began = monotonic()
     state = options.state.resolve()
     with Ports() as ports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from redis import Redis as RedisClient
 
 from compose.services.health import nodes_under
 from compose.services.node import Node, Standing
+from tests.support.processes import eventually
 from tests.support.services import ROOT, RUN
 
 
@@ -110,6 +112,14 @@ def test_a_broker_that_dies_while_it_starts_is_quoted(compose: Compose) -> None:
     assert failed.returncode == 1
     assert "kafka-1 ended; the last lines of" in failed.stderr
     assert "Stored node id 7 doesn't match" in failed.stderr
+    assert {Standing.GONE} == {node.standing for node in compose.nodes.values()}
+
+
+def test_a_start_that_is_cut_short_leaves_nothing(compose: Compose) -> None:
+    with subprocess.Popen([ROOT / "compose" / "up", "--state", compose.state]) as starting:
+        eventually(lambda: "kafka-1" in compose.nodes, "a broker is being started", alive=starting)
+        starting.terminate()
+        assert 128 + signal.SIGTERM == starting.wait()
     assert {Standing.GONE} == {node.standing for node in compose.nodes.values()}
 
 
