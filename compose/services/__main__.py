@@ -17,12 +17,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from compose.services.health import end_all, nodes_under, stop_all, undone_on_failure
-from compose.services.kafka import Kafka
 from compose.services.node import ServiceError, Standing
 from compose.services.ports import Ports
-from compose.services.redis import Redis
+
+if TYPE_CHECKING:
+    # Imported by what starts them: the clients that ask for their health take longer to load than `down` takes.
+    from compose.services.kafka import Kafka
+    from compose.services.redis import Redis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STATE = ROOT / ".services"
@@ -87,6 +91,8 @@ async def up(options: argparse.Namespace) -> None:
 
 async def a_kafka(folder: Path, options: argparse.Namespace, ports: Ports) -> Kafka:
     """Return the Kafka that is there, or lay one out as it was asked for."""
+    from compose.services.kafka import Kafka
+
     found = Kafka.found(folder)
     if found is None:
         await clear(folder)
@@ -98,6 +104,8 @@ async def a_kafka(folder: Path, options: argparse.Namespace, ports: Ports) -> Ka
 
 async def a_redis(folder: Path, options: argparse.Namespace, ports: Ports) -> Redis:
     """Return the Redis that is there, or lay one out as it was asked for."""
+    from compose.services.redis import Redis
+
     found = Redis.found(folder)
     if found is None:
         await clear(folder)

@@ -11,8 +11,8 @@ from time import monotonic
 from compose.services.node import Node, ServiceError, Standing
 from compose.services.ports import HOST
 
-READY_WITHIN = 60.0
-"""Seconds a start may take. It takes three to six on two idle cores; a loaded machine is not a failure."""
+READY_WITHIN = 120.0
+"""Seconds a start may take. It takes three to eight on two idle cores; a loaded machine is not a failure."""
 STOP_WITHIN = 15.0
 """Seconds a server may take to put its things in order."""
 ASK_EVERY = 0.05
