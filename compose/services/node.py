@@ -145,7 +145,7 @@ class Node:
         # terminal goes to everybody in the terminal's one.
         return os.posix_spawn(
             words[0],
-            words,
+            list(words),
             os.environ,
             setsid=True,
             file_actions=(
