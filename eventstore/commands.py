@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
-from eventstore.codex.metadata import patch_fields
-from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, Position, UpdateThreadMetadataParams
-from eventstore.errors import InvalidRequest, OutcomeUnknown, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
+from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, Position
+from eventstore.errors import OutcomeUnknown, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
 from eventstore.events import (
     Field,
     MetadataPatched,
@@ -24,7 +23,6 @@ from eventstore.events import (
 )
 from eventstore.history import readable, replayed, state_at
 from eventstore.ids import ThreadId, new_event_id
-from eventstore.jsontext import MalformedJson
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import must_fit
 from eventstore.state import UNKNOWN_THREAD, ThreadState
@@ -48,20 +46,7 @@ class Commands:
         self._actor = actor
         self._within = within
 
-    async def patch(self, params: UpdateThreadMetadataParams, check: _Check) -> ThreadState:
-        """Patch the thread's metadata; return the thread as of then.
-
-        Raises:
-            InvalidRequest: A value of the patch has no JSON form.
-            AppendTooLarge: The patch can never be logged.
-        """
-        try:
-            fields = patch_fields(params.patch)
-        except MalformedJson as exc:
-            raise InvalidRequest(f"the patch has a value that JSON cannot hold: {exc}") from exc
-        return await self.patch_fields(params.thread_id, fields, check, version=params.expected_version)
-
-    async def patch_fields(
+    async def patch(
         self,
         thread_id: ThreadId,
         fields: tuple[Field, ...],

@@ -63,12 +63,19 @@ Text: TypeAlias = Annotated[str, AfterValidator(_text)]
 """A text that can be kept."""
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("in UTC it lies before the year 1 or behind the year 9999") from exc
+
+
 def _utc_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return _in_utc(moment).isoformat().replace("+00:00", "Z")
 
 
-Moment: TypeAlias = Annotated[AwareDatetime, PlainSerializer(_utc_text, when_used="json")]
-"""An aware datetime; in JSON, RFC 3339 in UTC."""
+Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(_utc_text, when_used="json")]
+"""A datetime in UTC; in JSON, RFC 3339."""
 
 SessionSource: TypeAlias = str | dict[str, JsonValue]
 """Who started a thread: `cli`, `vscode`, `exec`, `mcp`, `unknown`, or one of the contract's objects (§1.5)."""

@@ -130,7 +130,10 @@ class ThreadStore(Protocol):
         """Apply the patch, all fields or none, and return the thread.
 
         Raises:
-            InvalidRequest: It is unknown, or archived and `include_archived` is false.
+            InvalidRequest: It is unknown, or archived and `include_archived` is false; or a value of the patch is one
+                that its field does not take.
+            Unsupported: The patch names a project.
+            AppendTooLarge: The patch can never be logged.
             WrongExpectedVersion: The thread is not at the expected version.
         """
         ...

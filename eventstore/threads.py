@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from eventstore.admission import Lifecycle
-from eventstore.codex.metadata import stored_thread
+from eventstore.codex.metadata import patch_fields, stored_thread
 from eventstore.commands import Commands
 from eventstore.documents import (
     AppendThreadItemsParams,
@@ -31,7 +31,7 @@ from eventstore.documents import (
     ThreadPage,
     UpdateThreadMetadataParams,
 )
-from eventstore.errors import InvalidRequest, ThreadNotFound
+from eventstore.errors import InvalidRequest, ThreadNotFound, Unsupported
 from eventstore.history import Check, History, readable
 from eventstore.ids import ThreadId
 from eventstore.live import LiveThreads
@@ -135,12 +135,16 @@ class EventSourcedThreadStore:
 
     async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:
         self._same_process()
+        if params.patch.project_id is not None:
+            raise Unsupported("projects are not kept here; leave project_id away")
+        fields = patch_fields(params.patch)
         if params.thread_id in self._live:
             await self._live.flush(params.thread_id, even_if_empty=True)
         if params.patch.is_empty():
             view = await self._found(params.thread_id, params.include_archived, _no_thread)
             return stored_thread(params.thread_id, view.state.summary, view.state.head)
-        state = await self._commands.patch(params, _checking(params.thread_id, params.include_archived, _no_thread))
+        check = _checking(params.thread_id, params.include_archived, _no_thread)
+        state = await self._commands.patch(params.thread_id, fields, check, version=params.expected_version)
         return stored_thread(params.thread_id, state.summary, state.head)
 
     async def archive_thread(self, params: ArchiveThreadParams) -> None:

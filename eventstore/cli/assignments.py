@@ -14,6 +14,8 @@ from eventstore.jsontext import MalformedJson, loads
 _GIT = "git."
 _JSON_FIELDS = frozenset({"source", "approval_mode", "permission_profile", "token_usage"})
 """Their values may be JSON; anything that is none is taken as a text."""
+_NOT_SHOWN = frozenset({"rollout_path", "advance_recency_at", "project_id"})
+"""Fields of the contract which no view shows: to set one would change nothing that anybody sees."""
 
 
 def patch_of(assignments: Iterable[str]) -> ThreadMetadataPatch:
@@ -45,7 +47,8 @@ def patch_of(assignments: Iterable[str]) -> ThreadMetadataPatch:
 
 
 def known_fields() -> list[str]:
-    own = [name for name in ThreadMetadataPatch.model_fields if name != "git_info"]
+    """Return the names that can stand before the `=`."""
+    own = [name for name in ThreadMetadataPatch.model_fields if name != "git_info" and name not in _NOT_SHOWN]
     return [*own, *(_GIT + name for name in GitInfoPatch.model_fields)]
 
 

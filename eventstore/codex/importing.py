@@ -225,9 +225,7 @@ class Importer:
             # Before it is remembered: an import that is interrupted between the two is completed by the next.
             await self._shelve(thread_id, due.archived, at)
         if due.fields:
-            await self._commands.patch_fields(
-                thread_id, due.fields, lambda view: _present(view, thread_id), occurred_at=at
-            )
+            await self._commands.patch(thread_id, due.fields, lambda view: _present(view, thread_id), occurred_at=at)
 
     async def _shelve(self, thread_id: ThreadId, archived: bool, at: int) -> None:
         """Archive or unarchive the thread, unless somebody just did."""

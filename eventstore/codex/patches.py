@@ -1,6 +1,7 @@
 """Metadata patches as the log carries them: flat fields of JSON text, applied literally.
 
-Fields of unknown names and malformed values change nothing, so that newer writers harm nobody.
+What is in the log is never complained about: fields of unknown names and malformed values change nothing, so that
+newer writers harm nobody. A patch that would be one of those is refused before it is logged.
 """
 
 from __future__ import annotations
@@ -9,29 +10,34 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from eventstore.codex.moments import in_calendar, micros
-from eventstore.codex.observation import policy_text, token_usage_text
+from eventstore.codex.observation import TOKEN_COUNTS, policy_text, token_usage_text
 from eventstore.codex.payloads import as_json_text, as_text
-from eventstore.codex.sources import source_text
+from eventstore.codex.sources import PLAIN, is_source, source_text
 from eventstore.codex.summary import Scalar, Summary
-from eventstore.documents import GitInfoPatch, ThreadMetadataPatch
+from eventstore.documents import GitInfoPatch, ThreadMetadataPatch, TokenUsage, is_utf8
+from eventstore.errors import InvalidRequest
 from eventstore.events import Field
 from eventstore.jsontext import MalformedJson, dumps, loads_fast
 
 _GIT_FIELDS = {"sha": "git_sha", "branch": "git_branch", "origin_url": "git_origin"}
+_MOST_TOKENS = 2**63 - 1
+"""As Codex counts them."""
+_SHOWN = 60
+"""Characters of a refused value that are repeated in the sentence about it."""
 
 
 def patch_fields(patch: ThreadMetadataPatch) -> tuple[Field, ...]:
     """Return the patch as event fields, in the patch's order; `git_info` as three flat ones.
 
     Raises:
-        MalformedJson: A value has no JSON form.
+        InvalidRequest: A value has no JSON form, or would change nothing or something else when it is applied.
     """
-    return tuple(Field(name, None if value is None else _text(value)) for name, value in _flat(patch))
+    return tuple(_field(name, value) for name, value in _flat(patch))
 
 
 def apply_patch(summary: Summary, fields: Iterable[Field], occurred_at: int) -> Summary:
@@ -57,6 +63,20 @@ def _flat(patch: ThreadMetadataPatch) -> Iterator[tuple[str, object]]:
             yield from ((_GIT_FIELDS[part], text) for part, text in value.changes())
         else:
             yield name, value
+
+
+def _field(name: str, value: object) -> Field:
+    if value is None:
+        return Field(name, None)
+    try:
+        text = _text(value)
+    except MalformedJson as exc:
+        raise InvalidRequest(f"{name} has a value that JSON cannot hold: {exc}") from exc
+    allowed = _ALLOWED.get(name, _A_TEXT)
+    if not allowed.fits(value):
+        said = value.model_dump_json(exclude_unset=True) if isinstance(value, BaseModel) else text
+        raise InvalidRequest(f"{name} cannot be {said[:_SHOWN]}: give {allowed.what}")
+    return Field(name, text)
 
 
 def _text(value: object) -> str:
@@ -133,4 +153,40 @@ _READERS: dict[str, Callable[[object], Scalar]] = {
     "git_origin": as_text,
     "memory_mode": _memory_mode,
     "imported": _object_text,
+}
+
+
+class _Allowed(NamedTuple):
+    """What a patch may say of a field: exactly that which its reader takes as it is."""
+
+    fits: Callable[[object], bool]
+    what: str
+    """In words, behind `give`."""
+
+
+def _is_kept_policy(value: object) -> bool:
+    return policy_text(value) is not None
+
+
+def _is_kept_source(value: object) -> bool:
+    return is_source(value) and as_json_text(value) is not None
+
+
+def _is_kept_usage(value: object) -> bool:
+    match value:
+        case TokenUsage(model_fields_set=named) if named:
+            return all(0 <= count <= _MOST_TOKENS for count in value.model_dump().values())
+        case _:
+            return False
+
+
+_A_TEXT = _Allowed(lambda value: not isinstance(value, str) or is_utf8(value), "a text that UTF-8 can carry")
+_A_POLICY = _Allowed(_is_kept_policy, "a text or an object, not empty, that any reader of JSON takes")
+_ALLOWED = {
+    "approval_mode": _A_POLICY,
+    "permission_profile": _A_POLICY,
+    "source": _Allowed(_is_kept_source, f'{", ".join(sorted(PLAIN))} or an object such as {{"custom":"mine"}}'),
+    "token_usage": _Allowed(
+        _is_kept_usage, f"an object with counts from 0 to {_MOST_TOKENS}, one or more of {', '.join(TOKEN_COUNTS)}"
+    ),
 }

@@ -13,7 +13,8 @@ MISSING = '"vscode"'
 """The source of a session_meta that names none, as JSON text."""
 UNKNOWN = '"unknown"'
 
-_PLAIN = frozenset({"cli", "vscode", "exec", "mcp", "unknown"})
+PLAIN = frozenset({"cli", "vscode", "exec", "mcp", "unknown"})
+"""The sources that are a word."""
 _SUBAGENTS = frozenset({"review", "compact", "memory_consolidation"})
 
 
@@ -27,9 +28,22 @@ class Agent(NamedTuple):
     """As it was written."""
 
 
+def is_source(value: object) -> bool:
+    """Whether the value is a SessionSource which this version knows."""
+    match value:
+        case str():
+            return value in PLAIN
+        case {"custom": str()} | {"internal": _} | {"subagent": {"thread_spawn": dict()} | {"other": str()}}:
+            return True
+        case {"subagent": str(kind)}:
+            return kind in _SUBAGENTS
+        case _:
+            return False
+
+
 def source_text(value: object) -> str:
     """Return the JSON text of a SessionSource; `"unknown"` for what is none."""
-    return (as_json_text(value) or UNKNOWN) if _is_source(value) else UNKNOWN
+    return (as_json_text(value) or UNKNOWN) if is_source(value) else UNKNOWN
 
 
 def agent_of(value: object) -> Agent:
@@ -51,15 +65,3 @@ def agent_of(value: object) -> Agent:
 def role_of(bearer: dict[str, object]) -> str | None:
     """Return the `agent_role` (alias `agent_type`) of an object that names an agent."""
     return as_filled_text(bearer.get("agent_role")) or as_filled_text(bearer.get("agent_type"))
-
-
-def _is_source(value: object) -> bool:
-    match value:
-        case str():
-            return value in _PLAIN
-        case {"custom": str()} | {"internal": _} | {"subagent": {"thread_spawn": dict()} | {"other": str()}}:
-            return True
-        case {"subagent": str(kind)}:
-            return kind in _SUBAGENTS
-        case _:
-            return False

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
+from pydantic import ValidationError
 
 from eventstore.admission import Head
 from eventstore.codex.metadata import (
@@ -37,6 +38,7 @@ from eventstore.documents import (
     ThreadMetadataPatch,
     TokenUsage,
 )
+from eventstore.errors import InvalidRequest
 from eventstore.events import Field, Item
 from eventstore.ids import ThreadId
 
@@ -613,6 +615,41 @@ def test_null_clears_and_absence_leaves() -> None:
     assert after == replace(before, name=None, agent_path=None, git_branch=None)
 
 
+NOT_SHOWN = {"rollout_path", "advance_recency_at", "project_id"}
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["cli", "enabled", STAMP]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["custom", "total_tokens", "sha", "a"]) | st.text(max_size=3), inner, max_size=2
+        )
+    ),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(sorted(ThreadMetadataPatch.model_fields.keys() - NOT_SHOWN)), JSON_VALUES)
+def test_what_a_patch_says_is_refused_or_shown(name: str, value: object) -> None:
+    """There is no third way: a value that is taken, and changes nothing."""
+    try:
+        said = patch_fields(ThreadMetadataPatch.model_validate({name: value}))
+    except (ValidationError, InvalidRequest):
+        return
+    full = apply_patch(EMPTY, patch_fields(FULL_PATCH), occurred_at=1)
+    shown = [apply_patch(before, said, occurred_at=1) for before in (EMPTY, full)]
+    for one in said:
+        upon_nothing, upon_all = (getattr(summary, one.name) for summary in shown)
+        assert upon_nothing == upon_all, f"{one} was taken, and what was there before is still shown"
+        if one.name in ("source", "approval_mode", "permission_profile", "token_usage"):
+            assert json.loads(upon_nothing) == json.loads(one.value or "")
+
+
+@pytest.mark.parametrize("far", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_does_not_know_is_refused(far: str) -> None:
+    with pytest.raises(ValidationError, match="before the year 1 or behind the year 9999"):
+        ThreadMetadataPatch.model_validate({"created_at": far})
+
+
 def test_an_empty_patch_has_no_fields_and_still_moves_the_time() -> None:
     assert patch_fields(ThreadMetadataPatch(git_info=GitInfoPatch())) == ()
     assert apply_patch(EMPTY, (), occurred_at=5) == Summary(updated_at=5)
@@ -653,8 +690,7 @@ def test_a_patch_says_where_an_import_came_from() -> None:
 
 
 def test_half_a_character_in_a_patch_does_not_reach_the_views() -> None:
-    (name,) = patch_fields(ThreadMetadataPatch.model_construct({"name"}, name="a\ud83d"))
-    assert apply_patch(EMPTY, [name], occurred_at=1).name == "a\ufffd"
+    assert apply_patch(EMPTY, [field("name", "a\ud83d")], occurred_at=1).name == "a\ufffd"
 
 
 def test_archiving_is_undone_by_unarchiving() -> None:

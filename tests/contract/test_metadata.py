@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from eventstore import ReadThreadParams, RolloutItem, ThreadMetadataPatch, ThreadStore, UpdateThreadMetadataParams
 from eventstore.documents import GitInfo, GitInfoPatch, ThreadMemoryMode, TokenUsage
-from eventstore.errors import AppendTooLarge, InvalidRequest, WrongExpectedVersion
+from eventstore.errors import AppendTooLarge, InvalidRequest, Unsupported, WrongExpectedVersion
 from tests.support.engines import Engine
 from tests.support.faults import FaultyLog, OvertakenViews
 from tests.support.threads import (
@@ -205,6 +205,47 @@ async def test_what_json_cannot_hold_is_refused_before_anything_is_queued(store:
         await patch(store, thread_id, approval_mode=value)
     with pytest.raises(InvalidRequest, match="JSON"):
         await created(store, source={"custom": value})
+
+    assert (await read(store, thread_id)).version == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"approval_mode": 3}, "approval_mode cannot be 3: give a text or an object"),
+        ({"approval_mode": ""}, 'approval_mode cannot be "": give a text or an object'),
+        ({"permission_profile": []}, r"permission_profile cannot be \[\]: give a text or an object"),
+        ({"permission_profile": {"root": "\ud800"}}, "permission_profile cannot be .*: give a text or an object"),
+        ({"source": "webb"}, 'source cannot be "webb": give cli, exec, mcp, unknown, vscode or an object'),
+        ({"source": {"custom": 3}}, "source cannot be .*: give cli, exec, "),
+        ({"token_usage": {"total_tokens": 1 << 64}}, "token_usage cannot be .*: give an object with counts from 0 to"),
+        ({"token_usage": {"total_tokens": -1}}, 'token_usage cannot be {"total_tokens":-1}: give an object'),
+        ({"token_usage": {"totl_tokens": 5}}, "token_usage cannot be {}: give an object .* total_tokens"),
+        ({"name": "half \ud83d"}, "name cannot be .*: give a text that UTF-8 can carry"),
+        ({"git_info": {"branch": "half \ud83d"}}, "git_branch cannot be .*: give a text that UTF-8 can carry"),
+    ],
+)
+async def test_a_value_that_would_change_nothing_is_refused_before_anything_is_stored(
+    store: ThreadStore, fields: dict[str, Any], sentence: str
+) -> None:
+    unstored = await created(store)
+    thread_id = await a_cold_thread(store)
+
+    for patched in (thread_id, unstored):
+        with pytest.raises(InvalidRequest, match=f"^{sentence}"):
+            await patch(store, patched, **{"name": "all or nothing", **fields})
+
+    assert ((await read(store, thread_id)).version, (await read(store, thread_id)).name) == (2, None)
+    with pytest.raises(InvalidRequest, match="no rollout found"):
+        await read(store, unstored)
+
+
+async def test_a_project_is_not_promised(store: ThreadStore) -> None:
+    """Contract §2.11: a store that keeps none says so."""
+    thread_id = await a_cold_thread(store)
+
+    with pytest.raises(Unsupported, match="projects"):
+        await patch(store, thread_id, project_id="p1")
 
     assert (await read(store, thread_id)).version == 2
 
