@@ -154,8 +154,8 @@ class ThreadViews(Protocol):
         """
         ...
 
-    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
-        """Return up to `limit` thread ids (of any lifecycle but deleted) that begin with `prefix`.
+    async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
+        """Return up to `limit` thread ids that begin with `prefix`; those of deleted threads only if `deleted`.
 
         Raises:
             ViewsUnavailable: The views cannot be read.

@@ -178,9 +178,12 @@ class EventSourcedThreadStore:
             next_cursor=str(places.start if backwards else places.stop) if more else None,
         )
 
-    async def matching(self, prefix: str) -> Sequence[ThreadId]:
-        """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous."""
-        return await self.views.matching(prefix, limit=2)
+    async def matching(self, prefix: str, *, deleted: bool = False) -> Sequence[ThreadId]:
+        """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous.
+
+        Deleted ones are looked for too if `deleted` says so.
+        """
+        return await self.views.matching(prefix, limit=2, deleted=deleted)
 
     def _history_check(self, params: LoadThreadHistoryParams) -> Check:
         # The contract's seed lets the live path win: a live thread's history is readable though it is archived.

@@ -82,14 +82,14 @@ class EmbeddedViews:
             parse_cursor(query.cursor)
         return await self._current(lambda connection: page_in(connection, query))
 
-    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
+    async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
         digits = prefix.replace("-", "").lower()
         low, high = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
 
         def read(connection: sqlite3.Connection) -> list[ThreadId]:
             rows = connection.execute(
-                f"SELECT id FROM thread WHERE id BETWEEN ? AND ? AND {IS_NOT_DELETED} LIMIT ?",
-                (low, high, limit),
+                f"SELECT id FROM thread WHERE id BETWEEN ? AND ? AND (? OR {IS_NOT_DELETED}) LIMIT ?",
+                (low, high, deleted, limit),
             )
             return [thread for (key,) in rows if (thread := thread_of(key)) is not None]
 

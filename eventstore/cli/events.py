@@ -35,7 +35,7 @@ def events(
         from eventstore.errors import ThreadNotFound
 
         begin = None if since is None else parse_position(since)
-        thread_id = None if thread is None else await resolve(embedded.store, thread)
+        thread_id = None if thread is None else await resolve(embedded.store, thread, deleted=True)
         if thread_id is not None and not follow and await embedded.views.get(thread_id) is None:
             raise ThreadNotFound(thread_id)
         every = _FOLLOW_EVERY if follow else None

@@ -63,8 +63,10 @@ def with_store(context: typer.Context, work: Callable[[Embedded], Awaitable[int 
     return asyncio.run(opened())
 
 
-async def resolve(store: EventSourcedThreadStore, text: str) -> ThreadId:
-    """Return the id that the text is, or is the beginning of. A whole id is not looked up.
+async def resolve(store: EventSourcedThreadStore, text: str, *, deleted: bool = False) -> ThreadId:
+    """Return the id that the text is, or is the beginning of; of a deleted thread too if `deleted` says so.
+
+    A whole id is not looked up.
 
     Raises:
         InvalidRequest: It is no id, or the beginning of none or of several.
@@ -78,7 +80,7 @@ async def resolve(store: EventSourcedThreadStore, text: str) -> ThreadId:
         raise InvalidRequest(
             f"invalid thread id {text!r}: give a UUID or the beginning of one; eventstore list has them"
         )
-    found = await store.matching(digits)
+    found = await store.matching(digits, deleted=deleted)
     if not found:
         raise InvalidRequest(f"no thread begins with {text}; eventstore list shows which there are")
     if len(found) > 1:

@@ -241,8 +241,19 @@ def test_a_deleted_thread_is_gone_and_its_events_are_not(cli: CommandLine, threa
     assert cli("append", thread, given=said("ghost")).code == 2
     assert cli("delete", thread, "--yes").code == 2
     assert cli("show", thread[:13]).err.startswith(f"eventstore: no thread begins with {thread[:13]}")
-    kinds = [record["kind"] for record in cli.done("events", thread, "--json").lines]
-    assert kinds[-1] == "ThreadDeleted"
+    for beginning in (thread, thread[:13], thread[:2]):
+        records = cli.done("events", beginning, "--json").lines
+        assert (records[-1]["kind"], records[-1]["reason"]) == ("ThreadDeleted", "a test")
+
+
+def test_the_beginning_of_an_id_is_a_deleted_threads_only_for_its_audit(cli: CommandLine, thread: str) -> None:
+    other = cli.done("new", given=asked("still here")).out.strip()
+    common = os.path.commonprefix([thread, other])
+    cli.done("delete", thread, "--yes")
+    assert cli.done("show", common, "--json").json["thread_id"] == other
+    ambiguous = cli("events", common)
+    assert (ambiguous.code, ambiguous.out) == (2, "")
+    assert ambiguous.err.endswith("; give more of it\n")
 
 
 def test_a_person_is_asked_before_a_delete(

@@ -25,8 +25,8 @@ class PassingViews:
     async def page(self, query: ListThreadsParams) -> RowPage:
         return await self.views.page(query)
 
-    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
-        return await self.views.matching(prefix, limit=limit)
+    async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
+        return await self.views.matching(prefix, limit=limit, deleted=deleted)
 
     async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
         return await self.views.thread_ids(after=after, limit=limit)
