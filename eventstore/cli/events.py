@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import resolve, with_store
+from eventstore.cli.opening import holds_nothing, resolve, with_store
 from eventstore.cli.printing import local_seconds, one_line, styled
+from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from eventstore.cli.printing import Style
@@ -34,6 +35,8 @@ def events(
         from eventstore.audit import audit, parse_position
         from eventstore.errors import ThreadNotFound
 
+        if follow and holds_nothing(embedded):
+            raise InvalidRequest("there is nothing to follow yet; eventstore import and eventstore new make a store")
         begin = None if since is None else parse_position(since)
         thread_id = None if thread is None else await resolve(embedded.store, thread, deleted=True)
         if thread_id is not None and not follow and await embedded.views.get(thread_id) is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, resolve, with_store
+from eventstore.cli.opening import ThreadArgument, holds_nothing, resolve, with_store
 from eventstore.cli.printing import counted, local, one_line, print_facts, print_table, short_ids, shown
 from eventstore.errors import InvalidRequest
 
@@ -76,7 +76,7 @@ def list_(
         if json:
             print(page.model_dump_json(indent=2))
         else:
-            _print_page(page, asked, sort)
+            _print_page(page, asked, sort, yet=holds_nothing(embedded))
 
     return with_store(context, work)
 
@@ -113,9 +113,11 @@ def _source(text: str) -> Any:
         raise InvalidRequest(f"the source {text!r} is not JSON: {exc}") from exc
 
 
-def _print_page(page: ThreadPage, asked: ListThreadsParams, sort: SortBy) -> None:
+def _print_page(page: ThreadPage, asked: ListThreadsParams, sort: SortBy, *, yet: bool) -> None:
+    """Print the page; `yet` says of an empty one that nothing was ever kept."""
     if not page.items:
-        print("no threads" if asked.cursor is None else "no more threads", file=sys.stderr)
+        none = "no threads" if asked.cursor is None else "no more threads"
+        print(f"{none} yet; eventstore import PATH and eventstore new make some" if yet else none, file=sys.stderr)
         return
     ids = short_ids([thread.thread_id for thread in page.items])
     rows = [

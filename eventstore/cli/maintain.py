@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from eventstore.cli.opening import settings_of, with_store
+from eventstore.cli.opening import is_missing, no_store, settings_of, with_store
 from eventstore.cli.printing import counted, one_line, print_facts, styled
-from eventstore.errors import Broken, EventStoreError, InvalidRequest, ViewsUnavailable
+from eventstore.errors import Broken, EventStoreError, ViewsUnavailable
 
 if TYPE_CHECKING:
     from eventstore.settings import Settings
@@ -61,9 +61,9 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file.", show_default=False)],
 ) -> int:
     """Copy the store to a new file, at one moment, while others go on writing."""
-    source = Path(settings_of(context).sqlite.path)
-    if not source.exists():
-        raise InvalidRequest(f"there is no file at {source} to copy; give --log sqlite:PATH")
+    settings = settings_of(context)
+    if is_missing(settings):
+        raise no_store(settings)
 
     async def work(embedded: Embedded) -> None:
         import asyncio
@@ -82,11 +82,12 @@ def doctor(context: typer.Context) -> int:
     """Say what is connected and in which state, and what to do about what is wrong."""
     settings = settings_of(context)
     print_facts(list(_versions(settings)))
-    path = Path(settings.sqlite.path)
-    if not path.exists():
-        print(f"there is no file at {path} yet; the first command that keeps something makes it")
-        return 0
     try:
+        if is_missing(settings):
+            if settings.log:
+                raise no_store(settings)
+            print(f"there is no file at {settings.sqlite.path} yet; eventstore import and eventstore new make it")
+            return 0
         return with_store(context, _examine)
     except EventStoreError as exc:
         print(f"{styled('wrong', 'bold', 'red')}  {exc}")

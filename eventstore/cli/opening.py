@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from string import hexdigits
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -47,20 +48,75 @@ def settings_of(context: typer.Context) -> Settings:
     return load_settings(log=where.log, views=where.views, actor=where.actor)
 
 
-def with_store(context: typer.Context, work: Callable[[Embedded], Awaitable[int | None]]) -> int:
-    """Open the store, do the work in it, and return the exit code."""
+def with_store(
+    context: typer.Context, work: Callable[[Embedded], Awaitable[int | None]], *, makes_it: bool = False
+) -> int:
+    """Open the store, do the work in it, and return the exit code. Only a command that `makes_it` makes its file.
+
+    Where nothing was said and nothing is kept yet, the others work on an empty store.
+
+    Raises:
+        InvalidRequest: A setting is wrong, or names a file that is not there.
+    """
     import asyncio
 
     from eventstore.wiring import open_embedded
 
+    settings = settings_of(context)
+    if not makes_it:
+        settings = _of_what_is_there(settings)
+
     async def opened() -> int:
-        async with open_embedded(settings_of(context)) as embedded:
+        async with open_embedded(settings) as embedded:
             # What was imported stays: collecting would begin by looking through all of it.
             gc.freeze()
             gc.enable()
             return await work(embedded) or 0
 
     return asyncio.run(opened())
+
+
+def is_missing(settings: Settings) -> bool:
+    """Whether the store's file is not made yet; any other trouble with it is for opening to tell."""
+    try:
+        Path(settings.sqlite.path).stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def no_store(settings: Settings) -> InvalidRequest:
+    return InvalidRequest(
+        f"there is no store at {settings.sqlite.path}; give the path of one, "
+        "or make one there with eventstore import or eventstore new"
+    )
+
+
+def _of_what_is_there(settings: Settings) -> Settings:
+    """Return the settings; with an empty store where the default file is not there yet.
+
+    Raises:
+        InvalidRequest: The file that was named is not there: it was mistyped, or moved.
+    """
+    from eventstore.settings import Settings
+    from eventstore.sqlite.file import MEMORY
+
+    if settings.sqlite.path == MEMORY or not is_missing(settings):
+        return settings
+    if settings.log:
+        raise no_store(settings)
+    return Settings.model_construct(
+        log=f"sqlite:{MEMORY}", actor=settings.actor, synchronous=settings.synchronous, within=settings.within
+    )
+
+
+def holds_nothing(embedded: Embedded) -> bool:
+    """Whether the store is one in memory, which stands for a file that is not there yet."""
+    from eventstore.sqlite.file import MEMORY
+
+    return embedded.file.path == MEMORY
 
 
 async def resolve(store: EventSourcedThreadStore, text: str, *, deleted: bool = False) -> ThreadId:

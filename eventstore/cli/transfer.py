@@ -38,11 +38,13 @@ def import_(
 ) -> int:
     """Import Codex's threads. Again and again if you like: only what is not here yet is added."""
 
+    from eventstore.codex.homes import find_rollouts
+
+    files = find_rollouts(paths)
+
     async def work(embedded: Embedded) -> int:
-        from eventstore.codex.homes import find_rollouts
         from eventstore.codex.importing import Importer
 
-        files = find_rollouts(paths)
         settings = settings_of(context)
         importer = Importer(embedded.log, embedded.feed, embedded.views, actor=settings.who, within=settings.within)
         outcomes: Counter[str] = Counter()
@@ -57,7 +59,7 @@ def import_(
             print(_summary(len(files), outcomes, items, left_out))
         return _PART_FAILED if outcomes.keys() & {"diverged", "unreadable", "failed"} else 0
 
-    return with_store(context, work)
+    return with_store(context, work, makes_it=True)
 
 
 def export(

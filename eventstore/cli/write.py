@@ -66,7 +66,7 @@ def new(
             print(_named(dropped), file=sys.stderr)
         print(thread_id)
 
-    return with_store(context, work)
+    return with_store(context, work, makes_it=True)
 
 
 def append(context: typer.Context, thread: ThreadArgument) -> int:

@@ -194,7 +194,7 @@ def test_files(example: CommandLine, damage: Callable[[Path], None], sentence: s
 @pytest.mark.parametrize("path", ["{}", "/proc/nobody/threads.db", "{}/threads.db/below.db", "/dev/null/x.db"])
 def test_places_that_cannot_hold_a_file(example: CommandLine, path: str) -> None:
     place = example.on(Path(path.format(example.path.parent)))
-    ended = place("list")
+    ended = place("new", given=said("x"))
     assert (ended.code, ended.out) == (UNAVAILABLE, "")
     assert matches("eventstore: .* (cannot be opened for writing .*|is no ordinary file); give another path", ended.err)
 

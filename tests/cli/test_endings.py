@@ -56,7 +56,7 @@ def test_ctrl_c_ends_a_writer_quietly_and_keeps_what_was_acknowledged(
 
 
 def test_codes_are_those_of_the_process(example: CommandLine, processes: list[subprocess.Popen[bytes]]) -> None:
-    for words, code in ((["list"], 0), (["show", "fff"], 2), (["--log", "sqlite:/proc/x/y.db", "list"], 4)):
+    for words, code in ((["list"], 0), (["show", "fff"], 2), (["--log", "sqlite:/dev/null/y.db", "list"], 4)):
         process = example.started(*words)
         processes.append(process)
         out, err = process.communicate(timeout=30)

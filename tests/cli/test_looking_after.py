@@ -155,11 +155,6 @@ def test_a_healthy_store_is_said_to_be_so(example: CommandLine) -> None:
     assert told.endswith("all is well\n")
 
 
-def test_a_store_that_is_not_there_is_not_made_by_looking(empty: CommandLine) -> None:
-    assert "there is no file at" in empty.done("doctor").out
-    assert not empty.path.exists()
-
-
 def test_what_is_wrong_is_told_with_what_to_do(example: CommandLine) -> None:
     example.path.chmod(0o644)
     told = example.done("doctor").out

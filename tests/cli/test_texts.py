@@ -66,15 +66,15 @@ def test_the_garbage_collector_works_again_however_a_command_ended(words: list[s
 
 
 @pytest.mark.parametrize("option", ["--search", "--provider", "--source", "--cwd"])
-def test_a_filter_that_is_not_utf8_is_refused_in_a_sentence(empty: CommandLine, option: str) -> None:
-    refused = empty("list", option, "\udcff")
+def test_a_filter_that_is_not_utf8_is_refused_in_a_sentence(example: CommandLine, option: str) -> None:
+    refused = example("list", option, "\udcff")
 
     assert (refused.code, refused.out) == (2, "")
     assert "is not UTF-8 text" in refused.err
 
 
 @pytest.mark.parametrize("source", ['{"custom": 123456789012345678901234567890}', '{"custom": "\\ud800"}'])
-def test_a_source_that_nobody_has_lists_nothing(empty: CommandLine, source: str) -> None:
-    listed = empty("list", "--json", "--source", source)
+def test_a_source_that_nobody_has_lists_nothing(example: CommandLine, source: str) -> None:
+    listed = example("list", "--json", "--source", source)
 
     assert (listed.code, json.loads(listed.out)["items"]) == (0, [])
