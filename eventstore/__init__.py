@@ -7,9 +7,9 @@ Everything public is importable from here; modules are loaded when they are firs
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = (
+    False  # as type checkers know it: `typing` would be half of what a command imports before Ctrl-C is heeded
+)
 if TYPE_CHECKING:
     from eventstore.documents import (
         AppendThreadItemsParams,
@@ -88,6 +88,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     for module, names in _HOMES.items():
         if name in names.split():
             return getattr(import_module(f"eventstore.{module}"), name)

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from eventstore.cli.interrupts import INTERRUPTED
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-INTERRUPTED = 130
-"""As a shell reports a program ended by Ctrl-C."""
 PIPE_CLOSED = 141
 """As a shell reports a program whose reader went away."""
 USAGE = 2

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from eventstore.cli.interrupts import cancelling
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ def with_store(
             gc.enable()
             return await work(embedded) or 0
 
-    return asyncio.run(opened())
+    with asyncio.Runner() as runner:
+        # Made while Ctrl-C still ends the process: asyncio heeds it only once it runs something.
+        runner.get_loop()
+        with cancelling():
+            return runner.run(opened())
 
 
 def is_missing(settings: Settings) -> bool:

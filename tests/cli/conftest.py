@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,10 +87,20 @@ class CommandLine:
         return ended
 
     def started(
-        self, *words: object, stdin: int = subprocess.PIPE, stdout: int | IO[bytes] = subprocess.PIPE
+        self,
+        *words: object,
+        stdin: int = subprocess.PIPE,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        program: str | None = None,
+        before: Sequence[str] = (),
+        heeding: bool = True,
     ) -> subprocess.Popen[bytes]:
-        """Start a command as a process of its own, its streams connected to pipes."""
-        command = [sys.executable, "-m", "eventstore.cli", "--log", self.url, *map(str, words)]
+        """Start a command as a process of its own, its streams connected to pipes, heeding Ctrl-C.
+
+        `program` is Python that calls `main`, in the place of the module's own; it gets the words of `before` as well.
+        """
+        runs = ["-m", "eventstore.cli"] if program is None else ["-c", program]
+        command = [sys.executable, *runs, *before, "--log", self.url, *map(str, words)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             command,
@@ -100,7 +110,7 @@ class CommandLine:
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=False,
-            preexec_fn=_heed_ctrl_c,  # noqa: PLW1509 - the child does nothing else before it is replaced
+            preexec_fn=_heed_ctrl_c if heeding else None,  # noqa: PLW1509 - the child does nothing else before it is replaced
         )
 
     def threads(self, *words: object) -> list[dict[str, Any]]:

@@ -55,6 +55,66 @@ def test_ctrl_c_ends_a_writer_quietly_and_keeps_what_was_acknowledged(
     example.done("append", NAMED, given=said("goes on"))
 
 
+INTERRUPTED_AT = """
+import atexit, os, sys
+moment, *sys.argv[1:] = sys.argv[1:]
+def interrupt(*_):
+    moment_came.append(1)
+    os.kill(os.getpid(), 2)
+moment_came = []
+def happens(event, about):
+    if not moment_came and moment in (event, f"{event} {about[0]}" if about else event):
+        interrupt()
+sys.addaudithook(happens)
+if moment == "the end":
+    atexit.register(interrupt)
+from eventstore.cli import main
+sys.exit(main())
+"""
+"""A command that gets Ctrl-C at a moment of its own: when a module is imported, when a file is opened, at the end."""
+
+MOMENTS = [
+    "import signal",
+    "import eventstore.cli.ending",
+    "import typer",
+    "import eventstore.cli.opening",
+    "import eventstore.documents",
+    "import eventstore.settings",
+    "import pydantic",
+    "import asyncio",
+    "import eventstore.wiring",
+    "import orjson",
+    "import socket",
+    "sqlite3.connect",
+    "the end",
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_is_quiet_from_the_first_import_to_the_end(
+    example: CommandLine, processes: list[subprocess.Popen[bytes]], moment: str
+) -> None:
+    process = example.started("list", program=INTERRUPTED_AT, before=[moment])
+    processes.append(process)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, b"")
+    assert bool(out) == (moment == "the end")
+
+
+def test_a_job_in_the_background_does_not_hear_ctrl_c(
+    example: CommandLine, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """A shell has Ctrl-C ignored for it, and for all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = example.started("list", program=INTERRUPTED_AT, before=["import typer"], heeding=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    processes.append(process)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, bool(out), err) == (0, True, b"")
+
+
 def test_codes_are_those_of_the_process(example: CommandLine, processes: list[subprocess.Popen[bytes]]) -> None:
     for words, code in ((["list"], 0), (["show", "fff"], 2), (["--log", "sqlite:/dev/null/y.db", "list"], 4)):
         process = example.started(*words)
