@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from eventstore.errors import InvalidRequest
+from eventstore.errors import AppendTooLarge, InvalidRequest
+from eventstore.splitting import LARGEST_ITEM
 
 if TYPE_CHECKING:
     from eventstore.documents import RolloutItem
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _CHUNK = 64 * 1024
 """Bytes asked for at once: what a pipe holds."""
 _CHUNKS_AHEAD = 16
+LONGEST_LINE = LARGEST_ITEM + 4 * 1024 * 1024
+"""Bytes of a line: an item, and generous room for what stands around it. Of a longer one no more is read."""
 
 
 class Line(NamedTuple):
@@ -31,6 +34,8 @@ class Line(NamedTuple):
     number: int
     """1-based."""
     text: bytes
+    too_long: bool = False
+    """It goes on beyond what can be kept: nothing of it is here, and nothing behind it was read."""
 
 
 class Incoming:
@@ -64,18 +69,24 @@ class Incoming:
                 waiting, filled = [], 0
 
     async def _next_lines(self) -> Sequence[Line | None]:
-        """Wait for the next chunk; return the lines that it ends, and None behind the last line of all."""
+        """Wait for the next chunk; return the lines that it ends, and None behind the last line of all.
+
+        A line that is too long is the last one: nothing behind it is read.
+        """
         chunk = await self._next_chunk()
         if not chunk:
             last = self._counted(bytes(self._rest))
             return [*last, None]
         *whole, rest = chunk.split(b"\n")
-        if not whole:
-            self._rest += rest
-            return []
-        whole[0] = bytes(self._rest) + whole[0]
-        self._rest = bytearray(rest)
-        return [line for text in whole for line in self._counted(text)]
+        if whole:
+            whole[0] = bytes(self._rest) + whole[0]
+            self._rest.clear()
+        self._rest += rest
+        lines = [line for text in whole for line in self._counted(text)]
+        if len(self._rest) > LONGEST_LINE:
+            self._rest.clear()
+            return [*lines, Line(self._number + 1, b"", too_long=True), None]
+        return lines
 
     def _counted(self, text: bytes) -> list[Line]:
         self._number += 1
@@ -109,10 +120,16 @@ def item_of(line: Line) -> RolloutItem:
 
     Raises:
         InvalidRequest: The line is none, named by its number.
+        AppendTooLarge: It is longer than any item that can be kept.
     """
     from eventstore.codex.rollout import MalformedLine, parse_line
     from eventstore.documents import RolloutItem
 
+    if line.too_long:
+        raise AppendTooLarge(
+            f"line {line.number} goes on beyond {LONGEST_LINE:,} bytes; the most that an item may have is "
+            f"{LARGEST_ITEM:,}; shorten it, or end each item with a line break"
+        )
     try:
         item = parse_line(line.text)
     except MalformedLine as exc:

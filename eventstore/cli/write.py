@@ -179,13 +179,13 @@ async def _dropped_of(
 def _readable(lines: Sequence[Line]) -> tuple[list[tuple[Line, RolloutItem]], EventStoreError | None]:
     """Return the items of the lines up to the first that is none, and what is wrong with that one."""
     from eventstore.cli.lines import item_of
-    from eventstore.errors import InvalidRequest
+    from eventstore.errors import AppendTooLarge, InvalidRequest
 
     good: list[tuple[Line, RolloutItem]] = []
     for line in lines:
         try:
             good.append((line, item_of(line)))
-        except InvalidRequest as exc:
+        except (InvalidRequest, AppendTooLarge) as exc:
             return good, exc
     return good, None
 

@@ -6,16 +6,20 @@ printed, and nothing of the store is changed.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sqlite3
+import subprocess
 import uuid
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from eventstore.cli import main
+from eventstore.cli.lines import LONGEST_LINE
 from eventstore.sqlite.file import SqliteFile
 from tests.cli.conftest import CommandLine
 from tests.cli.test_reading import ARCHIVED, NAMED
@@ -107,6 +111,40 @@ def test_lines(example: CommandLine, line: bytes, sentence: str) -> None:
     assert ended.out == ""
     # Whoever appends takes the thread over first: that is in the log, and no part of the history.
     assert example.done("history", NAMED, "--json").out == before
+
+
+@pytest.mark.parametrize("words", [["append", NAMED], ["new"]])
+def test_a_line_without_end_is_read_no_further_than_an_item_can_be_long(
+    example: CommandLine, processes: list[subprocess.Popen[bytes]], words: list[str]
+) -> None:
+    process = example.started(*words)
+    processes.append(process)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    beginning = said("first").encode() + b'{"type":"event_msg","payload":{"message":"'
+    taken = poured(process.stdin.fileno(), beginning, most=40_000_000)
+    assert LONGEST_LINE < taken < LONGEST_LINE + 4_000_000
+    out, err = process.stdout.read(), process.stderr.read()
+    kept = words[0] == "append"
+    assert process.wait(timeout=30) == REJECTED
+    assert matches(r"eventstore: line 2 goes on beyond 20,[\d,]+ bytes; .*", err.decode())
+    assert (b"acknowledged 1 item" in out, b"acknowledged before it: 1 item" in err) == (kept, kept)
+    assert (said_in(example) == "first") is kept
+    assert len(example.threads()) == 8
+
+
+def poured(pipe: int, beginning: bytes, *, most: int) -> int:
+    """Write a line that does not end until nobody reads any more; return how many bytes were taken."""
+    taken = os.write(pipe, beginning)
+    with suppress(BrokenPipeError):
+        while taken < most:
+            taken += os.write(pipe, b"x" * 65_536)
+    return taken
+
+
+def said_in(cli: CommandLine) -> str:
+    return str(json.loads(cli.done("history", NAMED, "--json", "--last", "1").out)["payload"].get("message"))
 
 
 @pytest.mark.parametrize(
