@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias
 from eventstore.admission import Admitted, Lifecycle
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.documents import Position, StoredItem
-from eventstore.errors import InvalidRequest, UnreadableEvent
+from eventstore.errors import InvalidRequest, LogTruncated, UnreadableEvent
 from eventstore.events import Event, Item, items_of
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed, ThreadView, ThreadViews
@@ -105,6 +105,7 @@ class History:
         Raises:
             InvalidRequest: The thread was deleted meanwhile.
             UnreadableEvent: A record of the thread cannot be understood.
+            LogTruncated: The views cannot say where the items lie, and records of the thread are missing from the log.
         """
         view = check(await self._views.get(thread_id, span=span))
         readable(thread_id, view.state)
@@ -113,7 +114,7 @@ class History:
         complete = _covers(now.indexed, start, stop)
         if not complete:
             # The views lost a part of what they knew; only the log can tell.
-            now = await caught_up(self._feed, thread_id, UNSEEN)
+            now = await self._from_the_log(thread_id, view)
             start, stop = spanned(span, now.state.head.items)
         if now.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
             raise InvalidRequest(f"no rollout found for thread id {thread_id}")
@@ -133,6 +134,15 @@ class History:
             read += len(items)
             yield _between(stored(partition, records[: len(items)], items), places.start, places.stop)
 
+    async def _from_the_log(self, thread_id: ThreadId, view: ThreadView) -> ThreadView:
+        state = UNKNOWN_THREAD
+        indexed: list[IndexEntry] = []
+        end = await self._feed.end(self._feed.partition_of(thread_id))
+        async for judged in replayed_whole(self._feed, thread_id, view, stop=end):
+            state = judged.done.state
+            indexed.extend(judged.done.indexed)
+        return ThreadView(state, end, indexed)
+
     async def as_of(self, thread_id: ThreadId, point: AsOf) -> tuple[ThreadState, list[StoredItem]]:
         """Replay the thread from its start up to a point of its past.
 
@@ -141,23 +151,19 @@ class History:
 
         Raises:
             UnreadableEvent: A record before that point cannot be understood.
+            LogTruncated: Records of the thread are missing.
         """
-        state, latest = UNKNOWN_THREAD, 0
-        indexed: list[IndexEntry] = []
-        kept: dict[int, Sequence[Item]] = {}
+        view = await self._views.get(thread_id) or UNSEEN
+        past = _Past(point)
         end = await self._feed.end(self._feed.partition_of(thread_id))
-        async for entry, event, done in replayed(self._feed, thread_id, UNKNOWN_THREAD, start=0, stop=end):
-            if not isinstance(done.verdict, Admitted):
-                continue
-            latest = max(latest, event.occurred_at)
-            beyond_version = point.version is not None and done.state.head.version > point.version
-            if beyond_version or (point.micros is not None and latest > point.micros):
-                break
-            state = done.state
-            indexed.extend(done.indexed)
-            kept[entry.position.offset] = items_of(event)
-        partition = self._feed.partition_of(thread_id)
-        return state, stored(partition, indexed, [kept[place.offset] for place in indexed])
+        try:
+            # To the end, whatever the point: only the whole shows that nothing is missing from the part.
+            async for judged in replayed_whole(self._feed, thread_id, view, stop=end):
+                past.hear(judged)
+        except UnreadableEvent:
+            if not past.is_complete:
+                raise
+        return past.state, past.items(self._feed.partition_of(thread_id))
 
 
 class Judged(NamedTuple):
@@ -166,6 +172,70 @@ class Judged(NamedTuple):
     entry: Entry
     event: Event
     done: Step
+
+
+class _Past:
+    """A thread up to a point, gathered entry by entry."""
+
+    def __init__(self, point: AsOf) -> None:
+        self._point = point
+        self._latest = 0
+        self._indexed: list[IndexEntry] = []
+        self._borne: dict[int, Sequence[Item]] = {}
+        self.state = UNKNOWN_THREAD
+        self.is_complete = False
+
+    def hear(self, judged: Judged) -> None:
+        """Take the thread's next entry, unless it lies beyond the point."""
+        entry, event, done = judged
+        if self.is_complete or not isinstance(done.verdict, Admitted):
+            return
+        self._latest = max(self._latest, event.occurred_at)
+        if self._is_beyond(done.state):
+            self.is_complete = True
+            return
+        self.state = done.state
+        self._indexed.extend(done.indexed)
+        self._borne[entry.position.offset] = items_of(event)
+
+    def items(self, partition: int) -> list[StoredItem]:
+        return stored(partition, self._indexed, [self._borne[place.offset] for place in self._indexed])
+
+    def _is_beyond(self, state: ThreadState) -> bool:
+        version, micros = self._point.version, self._point.micros
+        return (version is not None and state.head.version > version) or (micros is not None and self._latest > micros)
+
+
+async def replayed_whole(feed: EventFeed, thread_id: ThreadId, view: ThreadView, *, stop: int) -> AsyncIterator[Judged]:
+    """Judge all of the thread's entries before `stop`, in order, from its first one on.
+
+    A record that is missing from the log leaves no trace there that could be told from a word that was never logged. So
+    the view vouches for what lies before its checkpoint: there the replay has to come to the very head that was folded.
+
+    Raises:
+        UnreadableEvent: A record of the thread cannot be understood.
+        LogTruncated: It comes to another one. What was yielded until then may be too short.
+    """
+    state = UNKNOWN_THREAD
+    is_vouched_for = False
+    async for judged in replayed(feed, thread_id, state, start=max(0, view.state.start), stop=stop):
+        if not is_vouched_for and judged.entry.position.offset >= view.checkpoint:
+            _must_agree(thread_id, state, view)
+            is_vouched_for = True
+        state = judged.done.state
+        yield judged
+    if not is_vouched_for:
+        _must_agree(thread_id, state, view)
+
+
+def _must_agree(thread_id: ThreadId, state: ThreadState, view: ThreadView) -> None:
+    ours, theirs = state.head, view.state.head
+    if ours != theirs:
+        raise LogTruncated(
+            f"the records of thread {thread_id} in the log give {ours.items} items at version {ours.version}, and "
+            f"{theirs.items} at version {theirs.version} were folded from them: some are missing, or the view is "
+            "wrong; eventstore verify says which, and missing ones are in a backup"
+        )
 
 
 async def replayed(

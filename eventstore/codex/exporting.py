@@ -38,10 +38,10 @@ from eventstore.events import (
     WriterClosed,
     WriterOpened,
 )
-from eventstore.history import readable, replayed
+from eventstore.history import readable, replayed_whole
 from eventstore.ids import ThreadId
 from eventstore.ports import EventFeed, ThreadView, ThreadViews
-from eventstore.state import UNKNOWN_THREAD, Step, ThreadState
+from eventstore.state import Step, ThreadState
 
 _IDS_AT_A_TIME = 1_000
 _GIT_FIELDS = frozenset({"git_sha", "git_branch", "git_origin"})
@@ -200,7 +200,7 @@ async def _readable_view(views: ThreadViews, thread_id: ThreadId) -> ThreadView:
 async def _lines(feed: EventFeed, view: ThreadView, thread_id: ThreadId) -> AsyncIterator[str]:
     rollout = _Rollout(thread_id)
     end = await feed.end(feed.partition_of(thread_id))
-    async for _, event, done in replayed(feed, thread_id, UNKNOWN_THREAD, start=view.state.start, stop=end):
+    async for _, event, done in replayed_whole(feed, thread_id, view, stop=end):
         for item in rollout.after(event, done):
             yield format_line(item)
 

@@ -15,9 +15,11 @@ from eventstore.documents import Position
 from eventstore.errors import InvalidRequest, UnreadableEvent
 from eventstore.events import Event, ItemsAppended
 from eventstore.history import AsOf, History, state_at
-from eventstore.ports import Entry
+from eventstore.ids import ThreadId
+from eventstore.ports import Entry, ThreadView
 from eventstore.state import Step, step
 from tests.support.logs import ListFeed
+from tests.support.passing import PassingViews
 from tests.unit.test_audit import ONE, appended, archived, created, deleted
 
 SECOND = 1_000_000
@@ -31,10 +33,17 @@ def entries(events: Sequence[Event | UnreadableRecord]) -> list[Entry]:
     return [Entry(Position(0, offset), ONE, event) for offset, event in enumerate(events, start=1)]
 
 
+class Nothing(PassingViews):
+    """Views that have folded nothing yet."""
+
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+        return None
+
+
 async def ordinals(second: int, *events: Event) -> list[int]:
     """Return the items that the thread had at that second."""
-    no_views: Any = None
-    _, items = await History(ListFeed(entries(events)), no_views).as_of(ONE, AsOf(micros=second * SECOND))
+    no_others: Any = None
+    _, items = await History(ListFeed(entries(events)), Nothing(no_others)).as_of(ONE, AsOf(micros=second * SECOND))
     return [item.ordinal for item in items]
 
 
