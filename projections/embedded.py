@@ -20,7 +20,7 @@ from eventstore.sqlite.log import key_of, log_end, thread_of
 from eventstore.state import UNKNOWN_THREAD, ThreadState, spanned
 from projections.listing import page_in, parse_cursor
 from projections.projector import Projector
-from projections.sqlite_views import IS_NOT_DELETED, SqliteViews, index_in, mark_in, states_in
+from projections.sqlite_views import IS_NOT_DELETED, DamagedRow, SqliteViews, index_in, mark_in, states_in
 
 T = TypeVar("T")
 
@@ -168,7 +168,7 @@ class EmbeddedViews:
                 until = end
                 await self._projector.catch_up(until)
             except (LogUnavailable, ViewsUnavailable) as exc:
-                if not await self._mended():
+                if not await self._mended(exc):
                     raise ViewsUnavailable(str(exc)) from exc
 
     async def _reached(self, position: Position, thread_id: ThreadId) -> tuple[ThreadState, int]:
@@ -181,14 +181,17 @@ class EmbeddedViews:
                 if checkpoint > position.offset:
                     return state, checkpoint
                 self._projector.forget()
-            except (LogUnavailable, ViewsUnavailable):
-                if not await self._mended():
+            except (LogUnavailable, ViewsUnavailable) as exc:
+                if not await self._mended(exc):
                     raise
 
-    async def _mended(self) -> bool:
-        """Make the views anew if they are gone, which is all that can be mended here; say whether they were."""
+    async def _mended(self, found: LogUnavailable | ViewsUnavailable) -> bool:
+        """Make the views anew if they are gone or a row is damaged, which is all that can be mended here.
+
+        Say whether that was so.
+        """
         try:
-            mended = await self._stored.mend()
+            mended = await self._stored.mend(found.thread_id if isinstance(found, DamagedRow) else None)
         except ViewsUnavailable:
             # Why they cannot be read says more than why they cannot be made.
             return False

@@ -71,7 +71,7 @@ def page_in(connection: sqlite3.Connection, query: ListThreadsParams) -> RowPage
 
     Raises:
         InvalidRequest: `invalid cursor: …`
-        DamagedView: A thread's row cannot be decoded.
+        DamagedRow: A thread's row cannot be decoded.
     """
     cursor = parse_cursor(query.cursor) if query.cursor is not None else None
     if query.page_size == 0 or query.cwd_filters == ():

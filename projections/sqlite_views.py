@@ -75,6 +75,14 @@ _in_summary_row = attrgetter(*(name for name in Summary.__dataclass_fields__ if 
 _FACTS_DEFAULTS = {name: getattr(NO_FACTS, name) for name in Facts.__dataclass_fields__}
 
 
+class DamagedRow(DamagedView):
+    """A thread's row cannot be decoded; folding the log anew mends it."""
+
+    def __init__(self, thread_id: ThreadId, why: object) -> None:
+        super().__init__(f"the view of thread {thread_id} is damaged ({why}); eventstore verify --repair folds it anew")
+        self.thread_id = thread_id
+
+
 class SqliteViews:
     """The stored views of one file (port `ViewWriter`).
 
@@ -83,6 +91,7 @@ class SqliteViews:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
+        self._began_anew = False
 
     async def open(self) -> None:
         """Make the tables, dropping those of another fold.
@@ -102,16 +111,27 @@ class SqliteViews:
                 "records were taken out of it; restore a backup"
             )
 
-    async def mend(self) -> bool:
-        """Make the tables anew if some are gone; say whether they were.
+    async def mend(self, damaged: ThreadId | None = None) -> bool:
+        """Make the tables anew if some are gone, or if the `damaged` thread's row is; say whether to try again.
+
+        Views are begun anew for a damaged row once: one that is damaged again was not damaged by accident.
 
         Raises:
             ViewsUnavailable: The file cannot be written.
         """
-        lost = not await self.read(_are_there)
-        if lost:
+        if not await self.read(_are_there):
             await self._write(_remake)
-        return lost
+            return True
+        if damaged is None:
+            return False
+        if not await self.read(lambda connection: _is_damaged(connection, damaged)):
+            return True
+        if self._began_anew:
+            return False
+        # Looked at again with the write lock held: a rival may have begun anew, and is not to be disturbed.
+        await self._write(lambda connection: _forget(connection) if _is_damaged(connection, damaged) else None)
+        self._began_anew = True
+        return True
 
     async def snapshot(self, partition: int, threads: Collection[ThreadId]) -> Snapshot:
         return await self.read(lambda connection: Snapshot(mark_in(connection), states_in(connection, threads)))
@@ -146,13 +166,7 @@ class SqliteViews:
         Raises:
             ViewsUnavailable: The file cannot be written.
         """
-
-        def forget(connection: sqlite3.Connection) -> None:
-            for table in ("thread", "summary", "item_index"):
-                connection.execute(f"DELETE FROM {table}")
-            connection.execute("UPDATE projection SET generation = generation + 1, checkpoint = 1")
-
-        await self._write(forget)
+        await self._write(_forget)
 
     async def known_threads(self, partition: int) -> Sequence[ThreadId]:
         """Return every thread that is in the views, deleted and frozen ones too.
@@ -207,7 +221,7 @@ def states_in(connection: sqlite3.Connection, threads: Collection[ThreadId]) -> 
     """Return the states of those of the threads that are known.
 
     Raises:
-        DamagedView: One of them cannot be decoded.
+        DamagedRow: One of them cannot be decoded.
     """
     found = {}
     for thread_id in threads:
@@ -238,7 +252,7 @@ def state_of(row: Sequence[Any]) -> ThreadState:
     """Return the state that a row of `THREAD_COLUMNS` holds.
 
     Raises:
-        DamagedView: It cannot be decoded.
+        DamagedRow: It cannot be decoded.
     """
     key, created_at, updated_at, start, frozen, head, run_facts, summary = row
     try:
@@ -250,9 +264,7 @@ def state_of(row: Sequence[Any]) -> ThreadState:
             frozen=frozen,
         )
     except (ValueError, TypeError, LookupError) as exc:
-        raise DamagedView(
-            f"the view of thread {UUID(bytes=key)} is damaged ({exc}); eventstore verify --repair folds them anew"
-        ) from exc
+        raise DamagedRow(ThreadId(str(UUID(bytes=key))), exc) from exc
 
 
 def shelf_of(state: ThreadState) -> int | None:
@@ -297,6 +309,20 @@ def _is_current(connection: sqlite3.Connection) -> bool:
     if not _are_there(connection):
         return False
     return bool(connection.execute("SELECT fold FROM projection").fetchone() == (fold_in_force(),))
+
+
+def _is_damaged(connection: sqlite3.Connection, thread_id: ThreadId) -> bool:
+    try:
+        states_in(connection, (thread_id,))
+    except DamagedRow:
+        return True
+    return False
+
+
+def _forget(connection: sqlite3.Connection) -> None:
+    for table in ("thread", "summary", "item_index"):
+        connection.execute(f"DELETE FROM {table}")
+    connection.execute("UPDATE projection SET generation = generation + 1, checkpoint = 1")
 
 
 def _remake(connection: sqlite3.Connection) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import projections.sqlite_views
 from eventstore import ListThreadsParams
 from eventstore.audit import audit
 from eventstore.codec import codec
@@ -28,8 +29,10 @@ from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import SqliteFeed, key_of
 from eventstore.wiring import Embedded, open_embedded
 from projections.embedded import FOLD_WHEN_WAITING, EmbeddedViews
+from projections.ports import DamagedView
 from projections.sqlite_views import SqliteViews
-from tests.support.threads import a_cold_thread, a_live_thread, page, read, said, say, texts
+from projections.verify import first_difference
+from tests.support.threads import a_cold_thread, a_live_thread, page, patch, read, resume, said, say, texts
 
 FAR = 2**62
 """Microseconds since the epoch, some 146,000 years of them."""
@@ -288,24 +291,92 @@ DAMAGE = {
 }
 
 
+async def generation(parts: Embedded) -> int:
+    return int((await done(parts, "SELECT generation FROM projection"))[0])
+
+
+MEETINGS: dict[str, Callable[[Embedded, ThreadId], Awaitable[object]]] = {
+    "a list": lambda parts, thread_id: parts.store.list_threads(ListThreadsParams()),
+    "a read": lambda parts, thread_id: read(parts.store, thread_id),
+    "a history": lambda parts, thread_id: said(parts.store, thread_id),
+    "a fold of what came": lambda parts, thread_id: patch(parts.store, thread_id, name="folded upon it"),
+    "a writer": lambda parts, thread_id: resume(parts.store, thread_id),
+}
+
+
+@pytest.mark.parametrize("meeting", MEETINGS)
 @pytest.mark.parametrize("damage", DAMAGE)
-async def test_a_damaged_row_is_said_to_be_damaged_and_how_it_is_mended(path: Path, damage: str) -> None:
+async def test_whatever_meets_a_damaged_row_has_it_folded_anew_and_goes_on(
+    path: Path, damage: str, meeting: str
+) -> None:
     async with opened(path) as parts:
         thread_id = await a_cold_thread(parts.store, "hello")
+        other = await a_cold_thread(parts.store, "sound")
+        before = (await parts.store.list_threads(ListThreadsParams())).items
+        began = await generation(parts)
         await done(parts, DAMAGE[damage])
     async with opened(path) as parts:
-        for call in (
-            lambda: parts.store.list_threads(ListThreadsParams()),
-            lambda: SqliteViews(parts.file).snapshot(0, [thread_id]),
-        ):
-            with pytest.raises(ViewsUnavailable, match=f"{thread_id} is damaged .*eventstore verify --repair folds"):
-                await call()
-        assert ["hello"] == await said(parts.store, thread_id)
-        assert [thread_id] == list(await parts.views.matching(thread_id[:8], limit=2))
-        assert [thread_id] == list(await parts.views.thread_ids(after=None, limit=2))
+        with pytest.raises(DamagedView, match=f"{thread_id} is damaged .*eventstore verify --repair folds it anew"):
+            await SqliteViews(parts.file).snapshot(0, [thread_id])
+        assert [thread_id] == list(await parts.views.matching(thread_id[:18], limit=2))
+        assert await generation(parts) == began
 
-        await SqliteViews(parts.file).begin_anew()
+        await MEETINGS[meeting](parts, thread_id)
+
+        assert await generation(parts) == began + 1
+        after = (await parts.store.list_threads(ListThreadsParams())).items
+        assert {thread_id, other} == {thread.thread_id for thread in after}
+        assert meeting in ("a fold of what came", "a writer") or after == before
         assert ["hello"] == await said(parts.store, thread_id)
+        assert (await first_difference(parts.feed, SqliteViews(parts.file))).difference is None
+
+
+async def test_rivals_that_meet_a_damaged_row_have_it_folded_anew_once(path: Path) -> None:
+    async with opened(path) as parts:
+        thread_id = await a_cold_thread(parts.store, "hello")
+        began = await generation(parts)
+        await done(parts, DAMAGE["a head cut short"])
+        async with opened(path) as second, opened(path) as third:
+            pages = await asyncio.gather(
+                *(rival.store.list_threads(ListThreadsParams()) for rival in (parts, second, third) for _ in range(3))
+            )
+
+            assert [[thread_id]] * 9 == [[thread.thread_id for thread in page.items] for page in pages]
+            assert await generation(parts) == began + 1
+
+
+async def test_a_row_that_is_damaged_whenever_it_is_written_is_folded_anew_once_and_told(
+    parts: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread_id = await a_cold_thread(parts.store, "hello")
+    began = await generation(parts)
+    monkeypatch.setattr(projections.sqlite_views, "head_to_json", lambda head: ["of another fold"])
+    await done(parts, DAMAGE["a head of something else"])
+
+    for _ in range(3):
+        with pytest.raises(ViewsUnavailable, match=f"{thread_id} is damaged .*verify --repair"):
+            await parts.store.list_threads(ListThreadsParams())
+        assert await generation(parts) == began + 1
+        assert ["hello"] == await said(parts.store, thread_id)
+
+
+async def test_a_damaged_row_that_cannot_be_folded_anew_is_told_and_the_log_answers_for_its_thread(
+    parts: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread_id, fired = await a_cold_thread(parts.store, "hello"), Counter[str]()
+    await done(parts, DAMAGE["a head cut short"])
+
+    async def refuse(*given: object) -> object:
+        fired["writes"] += 1
+        raise LogUnavailable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteFile, "write", refuse)
+        with pytest.raises(ViewsUnavailable, match=f"{thread_id} is damaged"):
+            await parts.store.list_threads(ListThreadsParams())
+        assert ["hello"] == await said(parts.store, thread_id)
+    assert fired["writes"] >= 2
+    assert [thread_id] == [one.thread_id for one in (await parts.store.list_threads(ListThreadsParams())).items]
 
 
 # Clocks.
