@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import TypedDict, assert_never
 
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
 from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, Position
@@ -22,7 +22,7 @@ from eventstore.events import (
     ThreadUnarchived,
 )
 from eventstore.history import readable, replayed, state_at
-from eventstore.ids import ThreadId, new_event_id
+from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import must_fit
 from eventstore.state import UNKNOWN_THREAD, ThreadState
@@ -34,6 +34,16 @@ _Make = Callable[[Head], _CommandEvent]
 
 _AGAIN_AFTER = 0.02
 """Seconds until a command of unknown outcome is sent again."""
+
+
+class _Envelope(TypedDict):
+    """What a command bears however often it is sent."""
+
+    event_id: EventId
+    thread_id: ThreadId
+    occurred_at: int
+    actor: str | None
+    expected_version: int | None
 
 
 class Commands:
@@ -160,11 +170,11 @@ class Commands:
             [said.event_id == event.event_id and isinstance(done.verdict, Admitted) async for _, said, done in judged]
         )
 
-    def _envelope(self, thread_id: ThreadId, version: int | None, occurred_at: int | None) -> dict[str, Any]:
-        return {
-            "event_id": new_event_id(),
-            "thread_id": thread_id,
-            "occurred_at": time.time_ns() // 1_000 if occurred_at is None else occurred_at,
-            "actor": self._actor,
-            "expected_version": version,
-        }
+    def _envelope(self, thread_id: ThreadId, version: int | None, occurred_at: int | None) -> _Envelope:
+        return _Envelope(
+            event_id=new_event_id(),
+            thread_id=thread_id,
+            occurred_at=time.time_ns() // 1_000 if occurred_at is None else occurred_at,
+            actor=self._actor,
+            expected_version=version,
+        )
