@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias, assert_never
 from zlib import crc32
 
-from eventstore.codex.moments import moment
+from eventstore.codex.moments import moment, rfc_3339
 from eventstore.errors import UnreadableEvent
 from eventstore.events import (
     RULE,
@@ -294,4 +294,4 @@ def _present(row: _Row, name: str) -> Any:
 
 def rfc3339_micros(micros: int) -> str:
     """Return the time as RFC 3339; one beyond the calendar as the calendar's nearer end."""
-    return moment(micros).isoformat().replace("+00:00", "Z")
+    return rfc_3339(moment(micros))

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from eventstore.codex.moments import rfc_3339
 from eventstore.errors import InvalidRequest
 from eventstore.events import Item
 from eventstore.ids import ThreadId, parse_thread_id
@@ -70,11 +71,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("in UTC it lies before the year 1 or behind the year 9999") from exc
 
 
-def _utc_text(moment: datetime) -> str:
-    return _in_utc(moment).isoformat().replace("+00:00", "Z")
-
-
-Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(_utc_text, when_used="json")]
+Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(rfc_3339, when_used="json")]
 """A datetime in UTC; in JSON, RFC 3339."""
 
 SessionSource: TypeAlias = str | dict[str, JsonValue]

@@ -49,9 +49,18 @@ def creation_micros(text: str) -> int | None:
     return micros(text if form is None else "{}T{}:{}:{}Z".format(*form.groups()))
 
 
+def rfc_3339(at: datetime, timespec: str = "auto") -> str:
+    """Return the moment as RFC 3339 in UTC, with a Z; `timespec` as `datetime.isoformat` takes it.
+
+    Raises:
+        OverflowError: In UTC it lies beyond the calendar.
+    """
+    return at.astimezone(UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
+
+
 def spelled(millis: int) -> str:
     """Return `YYYY-MM-DDTHH:MM:SS.mmmZ`, the form of every timestamp Codex writes."""
-    return moment(millis * 1000).isoformat(timespec="milliseconds")[:-6] + "Z"
+    return rfc_3339(moment(millis * 1000), "milliseconds")
 
 
 def is_canonical(text: str) -> bool:

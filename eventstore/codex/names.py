@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from eventstore.codex.moments import micros, moment
+from eventstore.codex.moments import micros, moment, rfc_3339
 from eventstore.codex.observation import thread_id_of
 from eventstore.codex.payloads import as_text
 from eventstore.ids import ThreadId
@@ -37,7 +37,7 @@ def read_names(lines: Iterable[bytes]) -> dict[ThreadId, NameEntry]:
 
 def format_name(thread_id: ThreadId, name: str | None, *, updated_at: int) -> str:
     """Return an entry without its newline; `updated_at` in microseconds since the epoch. No name clears it."""
-    stamp = moment(updated_at).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    stamp = rfc_3339(moment(updated_at), "microseconds")
     return dumps({"id": thread_id, "thread_name": name or "", "updated_at": stamp})
 
 

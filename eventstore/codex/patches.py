@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from eventstore.codex.moments import in_calendar, micros
+from eventstore.codex.moments import in_calendar, micros, rfc_3339
 from eventstore.codex.observation import TOKEN_COUNTS, policy_text, token_usage_text
 from eventstore.codex.payloads import as_json_text, as_text
 from eventstore.codex.sources import PLAIN, is_source, source_text
@@ -82,7 +82,7 @@ def _field(name: str, value: object) -> Field:
 def _text(value: object) -> str:
     match value:
         case datetime():
-            return dumps(value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
+            return dumps(rfc_3339(value))
         case BaseModel():
             return dumps(value.model_dump(mode="json"))
         case Enum():
