@@ -7,33 +7,25 @@ Everything public is importable from here; modules are loaded when they are firs
 
 from __future__ import annotations
 
-TYPE_CHECKING = (
-    False  # as type checkers know it: `typing` would be half of what a command imports before Ctrl-C is heeded
-)
+TYPE_CHECKING = False  # as type checkers know it: `typing` takes longer to import than all that is done here
 if TYPE_CHECKING:
-    from eventstore.documents import (
+    from eventstore.documents.items import ItemPage, Position, Receipt, RolloutItem, StoredItem
+    from eventstore.documents.params import (
         AppendThreadItemsParams,
         ArchiveThreadParams,
         CreateThreadParams,
         DeleteThreadParams,
-        ItemPage,
         ListThreadsParams,
         LoadThreadHistoryParams,
-        Position,
         ReadItemsParams,
         ReadThreadParams,
-        Receipt,
         ResumeThreadParams,
-        RolloutItem,
         SortDirection,
-        StoredItem,
-        StoredThread,
-        StoredThreadHistory,
-        ThreadMetadataPatch,
-        ThreadPage,
         ThreadSortKey,
         UpdateThreadMetadataParams,
     )
+    from eventstore.documents.patch import ThreadMetadataPatch
+    from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
     from eventstore.errors import EventStoreError
     from eventstore.ids import new_thread_id, parse_thread_id
     from eventstore.store import ThreadStore
@@ -42,12 +34,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "documents": (
-        "AppendThreadItemsParams ArchiveThreadParams CreateThreadParams DeleteThreadParams ItemPage ListThreadsParams "
-        "LoadThreadHistoryParams Position ReadItemsParams ReadThreadParams Receipt ResumeThreadParams RolloutItem "
-        "SortDirection StoredItem StoredThread StoredThreadHistory ThreadMetadataPatch ThreadPage ThreadSortKey "
+    "documents.items": "ItemPage Position Receipt RolloutItem StoredItem",
+    "documents.params": (
+        "AppendThreadItemsParams ArchiveThreadParams CreateThreadParams DeleteThreadParams ListThreadsParams "
+        "LoadThreadHistoryParams ReadItemsParams ReadThreadParams ResumeThreadParams SortDirection ThreadSortKey "
         "UpdateThreadMetadataParams"
     ),
+    "documents.patch": "ThreadMetadataPatch",
+    "documents.threads": "StoredThread StoredThreadHistory ThreadPage",
     "errors": "EventStoreError",
     "ids": "new_thread_id parse_thread_id",
     "store": "ThreadStore",

@@ -12,7 +12,8 @@ from typing import Any, assert_never
 from eventstore.admission import Admitted, Duplicate, Fenced, Refused, Verdict
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.codex.moments import moment
-from eventstore.documents import EventRecord, Position
+from eventstore.documents.items import Position
+from eventstore.documents.records import EventRecord
 from eventstore.errors import InvalidRequest
 from eventstore.events import Command, Event, ThreadArchived, ThreadDeleted, ThreadUnarchived, items_of
 from eventstore.ids import ThreadId

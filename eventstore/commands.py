@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TypedDict, assert_never
 
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
-from eventstore.documents import ArchiveThreadParams, DeleteThreadParams, Position
+from eventstore.documents.items import Position
+from eventstore.documents.params import ArchiveThreadParams, DeleteThreadParams
 from eventstore.errors import OutcomeUnknown, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
 from eventstore.events import (
     Field,

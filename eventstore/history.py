@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from eventstore.admission import Admitted, Lifecycle
 from eventstore.codec import ForeignRecord, UnreadableRecord
-from eventstore.documents import Position, StoredItem
+from eventstore.documents.items import Position, StoredItem
 from eventstore.errors import InvalidRequest, LogTruncated, UnreadableEvent
 from eventstore.events import Event, Item, items_of
 from eventstore.ids import ThreadId

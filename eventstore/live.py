@@ -16,15 +16,14 @@ from typing import NamedTuple
 from eventstore.admission import Admitted, Lifecycle
 from eventstore.codex.policy import persisted
 from eventstore.codex.rollout import new_session_meta
-from eventstore.documents import (
+from eventstore.documents.items import Receipt, RolloutItem
+from eventstore.documents.params import (
     AppendThreadItemsParams,
     CreateThreadParams,
-    Receipt,
     ResumeThreadParams,
-    RolloutItem,
     ThreadEventPersistenceMode,
-    ThreadHistoryMode,
 )
+from eventstore.documents.threads import ThreadHistoryMode
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ThreadNotFound, WriterFenced
 from eventstore.events import Item, ItemsAppended
 from eventstore.history import readable, replayed

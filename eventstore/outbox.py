@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.events import ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
 
 Word: TypeAlias = ThreadCreated | WriterOpened | ItemsAppended | WriterClosed

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
 from eventstore.codec import ForeignRecord, UnreadableRecord
-from eventstore.documents import ListThreadsParams, Position
+from eventstore.documents.items import Position
+from eventstore.documents.params import ListThreadsParams
 from eventstore.events import Event, Item
 from eventstore.ids import ThreadId
 from eventstore.state import IndexEntry, ThreadState

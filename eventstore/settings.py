@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from eventstore.documents import is_utf8
+from eventstore.documents.fields import is_utf8
 from eventstore.errors import InvalidRequest, Unsupported
 
 PREFIX = "EVENTSTORE_"

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from eventstore.documents import (
+from eventstore.documents.items import ItemPage, Receipt, StoredItem
+from eventstore.documents.params import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
     CreateThreadParams,
     DeleteThreadParams,
-    ItemPage,
     ListThreadsParams,
     LoadThreadHistoryParams,
     ReadItemsParams,
     ReadThreadParams,
-    Receipt,
     ResumeThreadParams,
-    StoredItem,
-    StoredThread,
-    StoredThreadHistory,
-    ThreadPage,
     UpdateThreadMetadataParams,
 )
+from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.ids import ThreadId
 
 

@@ -12,25 +12,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import patch_fields, stored_thread
 from eventstore.commands import Commands
-from eventstore.documents import (
+from eventstore.documents.items import ItemPage, Receipt, StoredItem
+from eventstore.documents.params import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
     CreateThreadParams,
     DeleteThreadParams,
-    ItemPage,
     ListThreadsParams,
     LoadThreadHistoryParams,
     ReadItemsParams,
     ReadThreadParams,
-    Receipt,
     ResumeThreadParams,
     SortDirection,
-    StoredItem,
-    StoredThread,
-    StoredThreadHistory,
-    ThreadPage,
     UpdateThreadMetadataParams,
 )
+from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.errors import InvalidRequest, ThreadNotFound, Unsupported
 from eventstore.history import Check, History, readable
 from eventstore.ids import ThreadId

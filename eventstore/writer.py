@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from eventstore.admission import Head, Lifecycle
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import (
     EventStoreError,
     OutcomeUnknown,

@@ -10,7 +10,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from eventstore.documents import ListThreadsParams, Position
+from eventstore.documents.items import Position
+from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import EventStoreError, LogUnavailable, ViewsBehind, ViewsUnavailable
 from eventstore.history import caught_up
 from eventstore.ids import ThreadId

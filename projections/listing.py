@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from eventstore.codex.moments import moment
-from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
+from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
 from eventstore.jsontext import dumps

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from eventstore.documents import GitInfoPatch, ThreadMetadataPatch
+from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
 from eventstore.errors import InvalidRequest
 from eventstore.jsontext import MalformedJson, loads
 

@@ -12,7 +12,8 @@ from eventstore.cli.printing import one_line
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from eventstore.documents import StoredThread, ThreadMetadataPatch
+    from eventstore.documents.patch import ThreadMetadataPatch
+    from eventstore.documents.threads import StoredThread
     from eventstore.ids import ThreadId
     from eventstore.threads import EventSourcedThreadStore
     from eventstore.wiring import Embedded
@@ -26,7 +27,7 @@ def rename(
     """Give a thread a name."""
 
     async def work(embedded: Embedded) -> None:
-        from eventstore.documents import ThreadMetadataPatch
+        from eventstore.documents.patch import ThreadMetadataPatch
 
         if not name.strip():
             raise InvalidRequest("Thread name cannot be empty.")
@@ -66,7 +67,7 @@ def archive(context: typer.Context, thread: ThreadArgument) -> int:
     """Move a thread to the archived ones."""
 
     async def work(embedded: Embedded) -> None:
-        from eventstore.documents import ArchiveThreadParams
+        from eventstore.documents.params import ArchiveThreadParams
 
         thread_id = await resolve(embedded.store, thread)
         await embedded.store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
@@ -79,7 +80,7 @@ def unarchive(context: typer.Context, thread: ThreadArgument) -> int:
     """Move a thread back from the archived ones."""
 
     async def work(embedded: Embedded) -> None:
-        from eventstore.documents import ArchiveThreadParams
+        from eventstore.documents.params import ArchiveThreadParams
 
         thread_id = await resolve(embedded.store, thread)
         await embedded.store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id))
@@ -97,7 +98,7 @@ def delete(
     """Delete a thread for good: nothing appended later counts. Its events stay in the log."""
 
     async def work(embedded: Embedded) -> None:
-        from eventstore.documents import DeleteThreadParams, ReadThreadParams
+        from eventstore.documents.params import DeleteThreadParams, ReadThreadParams
 
         thread_id = await resolve(embedded.store, thread)
         if not yes:
@@ -115,7 +116,7 @@ def delete(
 
 
 async def _patch(store: EventSourcedThreadStore, thread_id: ThreadId, patch: ThreadMetadataPatch) -> StoredThread:
-    from eventstore.documents import UpdateThreadMetadataParams
+    from eventstore.documents.params import UpdateThreadMetadataParams
 
     return await store.update_thread_metadata(
         UpdateThreadMetadataParams(thread_id=thread_id, patch=patch, include_archived=True)

@@ -12,7 +12,7 @@ from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from eventstore.cli.printing import Style
-    from eventstore.documents import EventRecord
+    from eventstore.documents.records import EventRecord
     from eventstore.wiring import Embedded
 
 _FOLLOW_EVERY = 0.25

@@ -14,7 +14,7 @@ from eventstore.cli.printing import counted, local, one_line, shown, styled, wid
 if TYPE_CHECKING:
     from eventstore.cli.printing import Style
     from eventstore.codex.conversation import Saying
-    from eventstore.documents import StoredItem
+    from eventstore.documents.items import StoredItem
     from eventstore.ids import ThreadId
     from eventstore.threads import EventSourcedThreadStore
     from eventstore.wiring import Embedded
@@ -38,7 +38,7 @@ def history(
     """Print a thread's conversation."""
 
     async def work(embedded: Embedded) -> None:
-        from eventstore.documents import ReadThreadParams
+        from eventstore.documents.params import ReadThreadParams
 
         thread_id = await resolve(embedded.store, thread)
         await embedded.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
@@ -58,7 +58,7 @@ async def _items(
         for item in await _latest(store, thread_id, last):
             yield item
     else:
-        from eventstore.documents import LoadThreadHistoryParams
+        from eventstore.documents.params import LoadThreadHistoryParams
 
         async for item in store.iter_history(LoadThreadHistoryParams(thread_id=thread_id, include_archived=True)):
             yield item
@@ -74,7 +74,7 @@ async def _past(
 
 
 async def _latest(store: EventSourcedThreadStore, thread_id: ThreadId, last: int) -> Iterable[StoredItem]:
-    from eventstore.documents import ReadItemsParams, SortDirection
+    from eventstore.documents.params import ReadItemsParams, SortDirection
 
     page = await store.read_items(
         ReadItemsParams(thread_id=thread_id, page_size=last, sort_direction=SortDirection.DESC)

@@ -19,7 +19,7 @@ from eventstore.errors import AppendTooLarge, InvalidRequest
 from eventstore.splitting import LARGEST_ITEM
 
 if TYPE_CHECKING:
-    from eventstore.documents import RolloutItem
+    from eventstore.documents.items import RolloutItem
 
 _CHUNK = 64 * 1024
 """Bytes asked for at once: what a pipe holds."""
@@ -123,7 +123,7 @@ def item_of(line: Line) -> RolloutItem:
         AppendTooLarge: It is longer than any item that can be kept.
     """
     from eventstore.codex.rollout import MalformedLine, parse_line
-    from eventstore.documents import RolloutItem
+    from eventstore.documents.items import RolloutItem
 
     if line.too_long:
         raise AppendTooLarge(

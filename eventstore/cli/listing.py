@@ -16,7 +16,8 @@ from eventstore.cli.printing import counted, local, one_line, print_facts, print
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from eventstore.documents import ListThreadsParams, StoredThread, ThreadPage
+    from eventstore.documents.params import ListThreadsParams
+    from eventstore.documents.threads import StoredThread, ThreadPage
     from eventstore.wiring import Embedded
 
 _DAMAGED = "DAMAGED "
@@ -55,7 +56,8 @@ def list_(
     """List threads, those you worked on last first."""
 
     async def work(embedded: Embedded) -> None:
-        from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey, is_utf8
+        from eventstore.documents.fields import is_utf8
+        from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
 
         for text in (*(source or ()), *(provider or ()), *map(str, cwd or ()), search or ""):
             if not is_utf8(text):
@@ -89,7 +91,7 @@ def show(
     """Show what is known of a thread."""
 
     async def work(embedded: Embedded) -> None:
-        from eventstore.documents import ReadThreadParams
+        from eventstore.documents.params import ReadThreadParams
 
         thread_id = await resolve(embedded.store, thread)
         found = await embedded.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))

@@ -15,7 +15,7 @@ from eventstore.cli.printing import counted, one_line
 
 if TYPE_CHECKING:
     from eventstore.cli.lines import Line
-    from eventstore.documents import RolloutItem
+    from eventstore.documents.items import RolloutItem
     from eventstore.errors import EventStoreError
     from eventstore.ids import ThreadId
     from eventstore.threads import EventSourcedThreadStore
@@ -39,7 +39,7 @@ def new(
     async def work(embedded: Embedded) -> None:
         from eventstore import __version__
         from eventstore.cli.lines import Incoming, item_of, nothing_came, tell_a_typist
-        from eventstore.documents import CreateThreadParams, ThreadPersistenceMetadata
+        from eventstore.documents.params import CreateThreadParams, ThreadPersistenceMetadata
         from eventstore.ids import new_thread_id
 
         tell_a_typist()
@@ -77,7 +77,7 @@ def append(context: typer.Context, thread: ThreadArgument) -> int:
 
     async def work(embedded: Embedded) -> None:
         from eventstore.cli.lines import Incoming, nothing_came, tell_a_typist
-        from eventstore.documents import ReadThreadParams, ResumeThreadParams
+        from eventstore.documents.params import ReadThreadParams, ResumeThreadParams
 
         store = embedded.store
         thread_id = await resolve(store, thread)
@@ -136,7 +136,7 @@ async def _append(
     store: EventSourcedThreadStore, thread_id: ThreadId, items: Sequence[tuple[Line, RolloutItem]]
 ) -> Counter[str]:
     """Append the items; return how many of which type the policy dropped."""
-    from eventstore.documents import AppendThreadItemsParams
+    from eventstore.documents.params import AppendThreadItemsParams
     from eventstore.errors import AppendTooLarge, OutcomeUnknown
 
     def params(these: Iterable[RolloutItem]) -> AppendThreadItemsParams:
@@ -165,7 +165,7 @@ async def _dropped_of(
 ) -> Counter[str]:
     """Return what the policy drops of the items, where no receipt says so."""
     from eventstore.codex.policy import persisted
-    from eventstore.documents import ReadThreadParams, ThreadEventPersistenceMode
+    from eventstore.documents.params import ReadThreadParams, ThreadEventPersistenceMode
 
     thread = await store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
     _, dropped = persisted(

@@ -27,7 +27,7 @@ from eventstore.codex.rollout import (
     session_meta_of,
 )
 from eventstore.codex.summary import Summary
-from eventstore.documents import GitInfo, ThreadHistoryMode, ThreadMemoryMode
+from eventstore.documents.threads import GitInfo, ThreadHistoryMode, ThreadMemoryMode
 from eventstore.errors import EventStoreError, InvalidRequest, LogTruncated, UnreadableEvent
 from eventstore.events import (
     Event,

@@ -25,7 +25,8 @@ from eventstore.codex.rollout import BadLine
 from eventstore.codex.rolloutlines import NoRollout, RolloutLines, opened
 from eventstore.codex.sessionmeta import copied_session_meta
 from eventstore.commands import Commands
-from eventstore.documents import ArchiveThreadParams, ThreadHistoryMode
+from eventstore.documents.params import ArchiveThreadParams
+from eventstore.documents.threads import ThreadHistoryMode
 from eventstore.errors import (
     Conflict,
     EventStoreError,

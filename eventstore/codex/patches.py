@@ -19,7 +19,9 @@ from eventstore.codex.observation import TOKEN_COUNTS, policy_text, token_usage_
 from eventstore.codex.payloads import as_json_text, as_text
 from eventstore.codex.sources import PLAIN, is_source, source_text
 from eventstore.codex.summary import Scalar, Summary
-from eventstore.documents import GitInfoPatch, ThreadMetadataPatch, TokenUsage, is_utf8
+from eventstore.documents.fields import is_utf8
+from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
+from eventstore.documents.threads import TokenUsage
 from eventstore.errors import InvalidRequest
 from eventstore.events import Field
 from eventstore.jsontext import MalformedJson, dumps, loads_fast

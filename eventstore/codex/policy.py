@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventstore.codex.payloads import Member, inner_type, joined, members, parsed_object
-from eventstore.documents import RolloutItem, ThreadEventPersistenceMode, ThreadHistoryMode
+from eventstore.documents.items import RolloutItem
+from eventstore.documents.params import ThreadEventPersistenceMode
+from eventstore.documents.threads import ThreadHistoryMode
 from eventstore.jsontext import MalformedJson, dumps, loads
 
 EXEC_OUTPUT_BYTES = 10_000

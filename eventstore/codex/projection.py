@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from eventstore.admission import Head
 from eventstore.codex.moments import moment
 from eventstore.codex.summary import Summary
-from eventstore.documents import (
+from eventstore.documents.threads import (
     GitInfo,
     HistoryPosition,
     StoredThread,

@@ -11,13 +11,8 @@ from eventstore.codex.moments import spelled
 from eventstore.codex.observation import history_base_text, thread_id_of
 from eventstore.codex.payloads import Member, joined, member, members, parsed_object
 from eventstore.codex.sources import agent_of
-from eventstore.documents import (
-    CreateThreadParams,
-    GitInfo,
-    HistoryPosition,
-    ThreadHistoryMode,
-    ThreadMemoryMode,
-)
+from eventstore.documents.params import CreateThreadParams
+from eventstore.documents.threads import GitInfo, HistoryPosition, ThreadHistoryMode, ThreadMemoryMode
 from eventstore.events import Item
 from eventstore.ids import ThreadId
 from eventstore.jsontext import dumps, loads_fast

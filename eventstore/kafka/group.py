@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka
 
 from eventstore.codec import ForeignRecord
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import LogTruncated
 from eventstore.kafka.edge import quieten, translated
 from eventstore.kafka.records import entry_of

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import AppendTooLarge, LogUnavailable, OutcomeUnknown
 from eventstore.events import Event
 from eventstore.kafka.producer import Producer

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 from aiokafka.partitioner import murmur2
 
 from eventstore.codec import CONFLUENT_MAGIC, FINGERPRINT_HEADER, ForeignRecord, cloud_event_headers, codec
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import InvalidRequest
 from eventstore.events import Event
 from eventstore.ids import ThreadId, parse_thread_id

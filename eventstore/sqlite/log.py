@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from eventstore.codec import codec
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import LogTruncated, OutcomeUnknown
 from eventstore.events import Event, Item
 from eventstore.ids import ThreadId

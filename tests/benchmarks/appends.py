@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from eventstore.documents import AppendThreadItemsParams, RolloutItem
+from eventstore.documents.items import RolloutItem
+from eventstore.documents.params import AppendThreadItemsParams
 from eventstore.ids import ThreadId
 from eventstore.wiring import Embedded
 from tests.benchmarks.measure import Figure, RawTable, fresh_store, items, median, stored_thread, timed, timed_raw

@@ -13,7 +13,7 @@ from pathlib import Path
 import fastavro
 
 from eventstore.codec import MAGIC, codec
-from eventstore.documents import LoadThreadHistoryParams, ReadItemsParams, SortDirection
+from eventstore.documents.params import LoadThreadHistoryParams, ReadItemsParams, SortDirection
 from eventstore.ids import ThreadId
 from eventstore.sqlite.log import key_of
 from eventstore.wiring import Embedded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
+from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.events import Item, ItemsAppended, ThreadCreated
 from eventstore.ids import ThreadId, new_event_id, new_thread_id, new_writer_id
 from eventstore.jsontext import dumps

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from eventstore.documents import AppendThreadItemsParams, CreateThreadParams, RolloutItem
+from eventstore.documents.items import RolloutItem
+from eventstore.documents.params import AppendThreadItemsParams, CreateThreadParams
 from eventstore.ids import ThreadId, new_thread_id
 from eventstore.settings import load_settings
 from eventstore.wiring import Embedded, open_embedded

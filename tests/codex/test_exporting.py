@@ -18,7 +18,9 @@ from eventstore.codex.exporting import Exported, export_home, export_thread
 from eventstore.codex.homes import find_rollouts
 from eventstore.codex.privatefiles import private_file
 from eventstore.codex.rollout import parse_rollout_name, read_names
-from eventstore.documents import GitInfoPatch, ListThreadsParams, StoredThread, ThreadHistoryMode, ThreadMemoryMode
+from eventstore.documents.params import ListThreadsParams
+from eventstore.documents.patch import GitInfoPatch
+from eventstore.documents.threads import StoredThread, ThreadHistoryMode, ThreadMemoryMode
 from eventstore.errors import InvalidRequest, UnreadableEvent
 from eventstore.events import Event, Item, ItemsAppended, WriterOpened
 from eventstore.ids import ThreadId, new_event_id, new_thread_id, new_writer_id

@@ -14,7 +14,7 @@ from eventstore import ListThreadsParams
 from eventstore.codex.homes import find_rollouts
 from eventstore.codex.importing import Outcome
 from eventstore.codex.moments import moment
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import (
     AppendTooLarge,
     InvalidRequest,

@@ -28,14 +28,13 @@ from eventstore.codex.metadata import (
     patch_fields,
     stored_thread,
 )
-from eventstore.documents import (
+from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
+from eventstore.documents.threads import (
     GitInfo,
-    GitInfoPatch,
     HistoryPosition,
     StoredThread,
     ThreadHistoryMode,
     ThreadMemoryMode,
-    ThreadMetadataPatch,
     TokenUsage,
 )
 from eventstore.errors import InvalidRequest

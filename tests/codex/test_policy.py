@@ -10,7 +10,9 @@ from pydantic import JsonValue
 
 from eventstore.codex.payloads import inner_type
 from eventstore.codex.policy import EXEC_OUTPUT_BYTES, keeps, persisted
-from eventstore.documents import RolloutItem, ThreadEventPersistenceMode, ThreadHistoryMode
+from eventstore.documents.items import RolloutItem
+from eventstore.documents.params import ThreadEventPersistenceMode
+from eventstore.documents.threads import ThreadHistoryMode
 
 LEGACY, PAGINATED = ThreadHistoryMode.LEGACY, ThreadHistoryMode.PAGINATED
 LIMITED, EXTENDED = ThreadEventPersistenceMode.LIMITED, ThreadEventPersistenceMode.EXTENDED

@@ -31,15 +31,8 @@ from eventstore.codex.rollout import (
     rollout_name,
     session_meta_of,
 )
-from eventstore.documents import (
-    BaseInstructions,
-    CreateThreadParams,
-    GitInfo,
-    HistoryPosition,
-    ThreadHistoryMode,
-    ThreadMemoryMode,
-    ThreadPersistenceMetadata,
-)
+from eventstore.documents.params import BaseInstructions, CreateThreadParams, ThreadPersistenceMetadata
+from eventstore.documents.threads import GitInfo, HistoryPosition, ThreadHistoryMode, ThreadMemoryMode
 from eventstore.events import Item
 from eventstore.ids import ThreadId
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from eventstore import RolloutItem, ThreadStore
-from eventstore.documents import ThreadEventPersistenceMode, ThreadHistoryMode
+from eventstore.documents.params import ThreadEventPersistenceMode
+from eventstore.documents.threads import ThreadHistoryMode
 from eventstore.errors import InvalidRequest, OutcomeUnknown
 from tests.support.engines import Engine
 from tests.support.faults import FaultyLog

@@ -10,7 +10,8 @@ import pytest
 from pydantic import JsonValue
 
 from eventstore import ReadThreadParams, RolloutItem, ThreadMetadataPatch, ThreadStore, UpdateThreadMetadataParams
-from eventstore.documents import GitInfo, GitInfoPatch, ThreadMemoryMode, TokenUsage
+from eventstore.documents.patch import GitInfoPatch
+from eventstore.documents.threads import GitInfo, ThreadMemoryMode, TokenUsage
 from eventstore.errors import AppendTooLarge, InvalidRequest, Unsupported, WrongExpectedVersion
 from tests.support.engines import Engine
 from tests.support.faults import FaultyLog, OvertakenViews

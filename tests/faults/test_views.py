@@ -19,7 +19,7 @@ from eventstore import ListThreadsParams
 from eventstore.audit import audit
 from eventstore.codec import codec
 from eventstore.codex.moments import moment
-from eventstore.documents import SortDirection
+from eventstore.documents.params import SortDirection
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ViewsBehind, ViewsUnavailable
 from eventstore.events import Event, Field, MetadataPatched, ThreadArchived, ThreadUnarchived
 from eventstore.ids import ThreadId, new_event_id, new_thread_id

@@ -19,7 +19,8 @@ import projections.fold
 from eventstore.admission import Admitted, Duplicate, Head, Lifecycle, Verdict, admit
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.codex.metadata import stored_thread
-from eventstore.documents import Position, StoredThread
+from eventstore.documents.items import Position
+from eventstore.documents.threads import StoredThread
 from eventstore.events import Event, items_of
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry

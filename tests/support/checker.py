@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Protocol
 
 from eventstore.admission import NO_THREAD, Admitted, Lifecycle, admit, advance
 from eventstore.codec import ForeignRecord, UnreadableRecord
-from eventstore.documents import LoadThreadHistoryParams, RolloutItem, StoredItem
+from eventstore.documents.items import RolloutItem, StoredItem
+from eventstore.documents.params import LoadThreadHistoryParams
 from eventstore.errors import EventStoreError
 from eventstore.events import Item, ItemsAppended, ThreadCreated, ThreadDeleted, WriterClosed, WriterOpened
 from eventstore.ids import ThreadId

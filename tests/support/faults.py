@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, ViewsBehind
 from eventstore.events import Event, Item
 from eventstore.ids import ThreadId

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from eventstore.admission import NO_THREAD, Admitted, Head, Lifecycle, admit, advance
 from eventstore.codec import ForeignRecord, UnreadableRecord
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.events import (
     Event,
     Field,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from eventstore.documents import ListThreadsParams, Position
+from eventstore.documents.items import Position
+from eventstore.documents.params import ListThreadsParams
 from eventstore.events import Item
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed, RowPage, ThreadView, ThreadViews

@@ -28,25 +28,20 @@ from eventstore.admission import (
     Verdict,
     admit,
 )
-from eventstore.documents import (
+from eventstore.documents.items import ItemPage, Position, Receipt, StoredItem
+from eventstore.documents.params import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
     CreateThreadParams,
     DeleteThreadParams,
-    ItemPage,
     ListThreadsParams,
     LoadThreadHistoryParams,
-    Position,
     ReadItemsParams,
     ReadThreadParams,
-    Receipt,
     ResumeThreadParams,
-    StoredItem,
-    StoredThread,
-    StoredThreadHistory,
-    ThreadPage,
     UpdateThreadMetadataParams,
 )
+from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.events import Command, Event, Item
 from eventstore.ids import ThreadId
 from eventstore.ports import EventLog, ThreadView, ThreadViews

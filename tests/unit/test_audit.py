@@ -11,9 +11,9 @@ from random import Random
 import pytest
 
 from eventstore.admission import PAST_WRITERS
-from eventstore.audit import audit, parse_position
+from eventstore.audit import EventRecord, audit, parse_position
 from eventstore.codec import ForeignRecord, UnreadableRecord
-from eventstore.documents import EventRecord, Position
+from eventstore.documents.items import Position
 from eventstore.errors import InvalidRequest
 from eventstore.events import (
     Event,

@@ -11,27 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from eventstore import documents
-from eventstore.documents import (
+from eventstore.documents.fields import Document
+from eventstore.documents.items import Position, RolloutItem, StoredItem
+from eventstore.documents.params import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
     CreateThreadParams,
     DeleteThreadParams,
-    Document,
-    GitInfoPatch,
     ListThreadsParams,
     LoadThreadHistoryParams,
-    Position,
     ReadThreadParams,
     ResumeThreadParams,
-    RolloutItem,
-    StoredItem,
-    StoredThread,
-    StoredThreadHistory,
-    ThreadMetadataPatch,
-    TokenUsage,
+    ThreadSortKey,
     UpdateThreadMetadataParams,
 )
+from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
+from eventstore.documents.threads import StoredThread, StoredThreadHistory, TokenUsage
 from eventstore.errors import InvalidRequest
 from eventstore.events import Item
 
@@ -264,7 +259,7 @@ class TestParameters:
             ListThreadsParams(page_size=-1)
 
     def test_write_enumerations_as_the_contract_spells_them(self) -> None:
-        text = ListThreadsParams(sort_key=documents.ThreadSortKey.UPDATED_AT).model_dump_json()
+        text = ListThreadsParams(sort_key=ThreadSortKey.UPDATED_AT).model_dump_json()
         assert json.loads(text)["sort_key"] == "UpdatedAt"
 
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import orjson
 
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.events import Event, Field, Item, ItemsAppended, MetadataPatched, ThreadArchived, ThreadCreated
 from eventstore.ids import EventId, ThreadId, WriterId
 from eventstore.ports import Entry

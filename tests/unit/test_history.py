@@ -11,7 +11,7 @@ import pytest
 import eventstore.history
 from eventstore.admission import Lifecycle
 from eventstore.codec import UnreadableRecord
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import InvalidRequest, UnreadableEvent
 from eventstore.events import Event, ItemsAppended
 from eventstore.history import AsOf, History, state_at

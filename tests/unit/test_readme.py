@@ -39,8 +39,9 @@ def test_every_test_that_keeps_a_promise_is_there() -> None:
 
 def test_every_file_of_the_map_is_there() -> None:
     modules = {
-        "eventstore": "ids errors jsontext events documents admission state store ports codec threads live writer"
+        "eventstore": "ids errors jsontext events admission state store ports codec threads live writer"
         " commands history audit settings wiring",
+        "eventstore/documents": "fields items threads patch params records",
         "projections": "fold projector ports sqlite_views listing embedded verify",
     }
     for package, names in modules.items():

@@ -1,0 +1,69 @@
+"""What documents are made of: the model they all are, and the types of fields that several of them have.
+
+Annotations are evaluated here and in all documents, not kept as text: pydantic would compile each one at import.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    JsonValue,
+    PlainSerializer,
+)
+
+from eventstore.codex.moments import rfc_3339
+from eventstore.errors import InvalidRequest
+from eventstore.ids import ThreadId, parse_thread_id
+
+
+class Document(BaseModel):
+    # Validators are built when they are first used: a command that needs two of them does not wait for thirty.
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+
+
+def _thread_id(value: object) -> ThreadId:
+    try:
+        return parse_thread_id(str(value))
+    except InvalidRequest as exc:
+        raise ValueError(str(exc)) from exc
+
+
+ThreadIdField: TypeAlias = Annotated[ThreadId, BeforeValidator(_thread_id)]
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can carry the text: a lone surrogate it cannot, which is how Python reads other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text(value: str) -> str:
+    if not is_utf8(value):
+        raise ValueError(f"{value!r} is not UTF-8")
+    return value
+
+
+Text: TypeAlias = Annotated[str, AfterValidator(_text)]
+"""A text that can be kept."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("in UTC it lies before the year 1 or behind the year 9999") from exc
+
+
+Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(rfc_3339, when_used="json")]
+"""A datetime in UTC; in JSON, RFC 3339."""
+
+SessionSource: TypeAlias = str | dict[str, JsonValue]
+"""Who started a thread: `cli`, `vscode`, `exec`, `mcp`, `unknown`, or one of the contract's objects (§1.5)."""

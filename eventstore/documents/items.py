@@ -1,0 +1,135 @@
+"""The items of a thread: as they are appended, as they are stored, and a page of them.
+
+Items keep their payload as JSON text; whoever looks inside parses it then.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pydantic import GetCoreSchemaHandler, JsonValue
+from pydantic_core import CoreSchema, core_schema
+
+from eventstore.documents.fields import Document, ThreadIdField
+from eventstore.errors import InvalidRequest
+from eventstore.events import Item
+from eventstore.jsontext import MalformedJson, dumps, loads
+
+
+class Position(NamedTuple):
+    """A place in the log."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.offset}"
+
+
+class RolloutItem:
+    """One item to append: a type and a payload, kept as JSON text."""
+
+    __slots__ = ("text", "type")
+
+    def __init__(self, type: str, payload: JsonValue) -> None:  # noqa: A002 - the contract's name
+        """Write the payload as JSON text.
+
+        Raises:
+            InvalidRequest: The payload has no JSON form.
+        """
+        self.type = type
+        try:
+            self.text = dumps(payload)
+        except MalformedJson as exc:
+            raise InvalidRequest(f"the payload of a {type!r} item has no JSON form: {exc}") from exc
+
+    @classmethod
+    def from_text(cls, type: str, text: str) -> "RolloutItem":  # noqa: A002 - the contract's name
+        """Keep the payload's JSON text as it is; the caller vouches that it is JSON."""
+        item = cls.__new__(cls)
+        item.type, item.text = type, text
+        return item
+
+    @property
+    def payload(self) -> Any:
+        """The payload, parsed exactly."""
+        return loads(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RolloutItem) and (self.type, self.text) == (other.type, other.text)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.text))
+
+    def __repr__(self) -> str:
+        return f"<RolloutItem {self.type} {self.text[:60]}>"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda item: {"type": item.type, "payload": item.payload}
+            ),
+        )
+
+    @classmethod
+    def _validate(cls, value: object) -> "RolloutItem":
+        match value:
+            case RolloutItem():
+                return value
+            case {"type": str(type_), "payload": payload, **rest} if not rest:
+                return cls(type_, payload)
+            case _:
+                raise ValueError('an item is {"type": text, "payload": JSON value}')
+
+
+class StoredItem(NamedTuple):
+    """One item of a thread's history. A NamedTuple: histories make tens of thousands of them."""
+
+    ordinal: int
+    """Its 0-based place in the history."""
+    position: Position
+    """Where its record lies in the log."""
+    item: Item
+    """As it was appended."""
+
+    @property
+    def type(self) -> str:
+        return self.item.type
+
+    @property
+    def at(self) -> datetime:
+        """When the item was written, by its writer's clock."""
+        return datetime.fromtimestamp(self.item.at / 1000, UTC)
+
+    @property
+    def text(self) -> str:
+        """The payload's JSON text, as it came."""
+        return self.item.payload
+
+    @property
+    def extras(self) -> str | None:
+        """A JSON object with the rollout line's other keys, or None."""
+        return self.item.extras
+
+    @property
+    def payload(self) -> Any:
+        """The payload, parsed exactly."""
+        return loads(self.item.payload)
+
+
+class ItemPage(Document):
+    thread_id: ThreadIdField
+    items: tuple[StoredItem, ...]
+    next_cursor: str | None = None
+
+
+class Receipt(Document):
+    """What came of an append."""
+
+    append_id: str | None
+    """The name of the append; None when the policy dropped every item."""
+    appended: int
+    """How many items were taken."""
+    dropped: tuple[str, ...] = ()
+    """The types (`event_msg/warning`) of the items which the persistence policy does not keep, in order."""
