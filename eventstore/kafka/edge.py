@@ -21,10 +21,15 @@ _NOT_ALLOWED = (
     kafka.TopicAuthorizationFailedError,
     kafka.ClusterAuthorizationFailedError,
     kafka.AuthenticationFailedError,
+    kafka.SaslAuthenticationFailed,
     kafka.AuthenticationMethodNotSupported,
     kafka.UnsupportedSaslMechanismError,
     kafka.IllegalSaslStateError,
 )
+_TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
+_UNWANTED = (kafka.InvalidTimestampError, kafka.UnsupportedForMessageFormatError, kafka.PolicyViolationError)
+REFUSALS: Final = (*_NOT_ALLOWED, *_TOO_LARGE, *_UNWANTED)
+"""What brokers answer where they wrote nothing, and never will."""
 
 
 def translated(exc: Exception, *, topic: str, where: str) -> EventStoreError:
@@ -35,7 +40,12 @@ def translated(exc: Exception, *, topic: str, where: str) -> EventStoreError:
         )
     if isinstance(exc, _NOT_ALLOWED):
         return LogUnavailable(f"{where} does not let this client at topic {topic} ({exc}); check user and password")
-    if isinstance(exc, kafka.MessageSizeTooLargeError):
+    if isinstance(exc, _UNWANTED):
+        return TopicMisconfigured(
+            f"topic {topic} at {where} refuses records of the store ({_said(exc)}); "
+            "see what is wrong with it by eventstore topic verify"
+        )
+    if isinstance(exc, _TOO_LARGE):
         return TopicMisconfigured(
             f"topic {topic} takes smaller records than the store may write; raise its max.message.bytes "
             "(eventstore topic verify says to what)"

@@ -7,7 +7,6 @@ request of its own; never the whole partition.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -20,8 +19,8 @@ from eventstore.kafka.reader import Chunk, KafkaReader
 from eventstore.kafka.records import LoggedRecord, entry_of, fingerprint_of, key_of, partition_of
 from eventstore.ports import Entry
 
-_SEQUENTIAL_BYTES: Final = 1024 * 1024
-"""Bytes asked for by a request that reads on and on."""
+_SEQUENTIAL_BYTES: Final = 512 * 1024
+"""Bytes asked for by a request that reads on and on. Of each partition that is read, as much is kept in memory."""
 _READ_OVER: Final = 256 * 1024
 """Bytes of foreign records that are read over rather than jumped across: as long takes a request."""
 _RANDOM_BYTES: Final = 16 * 1024
@@ -32,8 +31,6 @@ _RANGES_AT_ONCE: Final = 8
 """Ranges of one fetch under way together."""
 _REQUESTS_AT_ONCE: Final = 32
 """Of all fetches of this process: more would only wait in the brokers, and hold memory here."""
-_CHUNKS_KEPT: Final = 4
-"""Chunks of which a sequential reader has not yet taken all."""
 _FIRST_GUESS: Final = 1024
 """Bytes of a record in a partition of which nothing was read yet."""
 
@@ -70,7 +67,8 @@ class KafkaFeed:
     def __init__(self, reader: KafkaReader) -> None:
         """Take a reader that is open."""
         self._reader = reader
-        self._kept: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
+        self._kept: dict[int, tuple[int, Chunk]] = {}
+        """By partition: what was fetched and not yet asked for, and the offset that it goes on from."""
         self._places = asyncio.Semaphore(_REQUESTS_AT_ONCE)
         self._record_bytes: dict[int, float] = {}
         self.explained = Explained()
@@ -89,7 +87,9 @@ class KafkaFeed:
         return await self._reader.end(partition)
 
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
-        chunk = self._kept.pop((partition, start), None)
+        begins, chunk = self._kept.pop(partition, (start, None))
+        if begins != start:
+            chunk = None
         while chunk is None or not chunk.records:
             chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES)
             if chunk.next >= chunk.end and not chunk.records:
@@ -97,9 +97,7 @@ class KafkaFeed:
             start = chunk.next
         taken, left = chunk.records[:limit], chunk.records[limit:]
         if left:
-            self._kept[partition, taken[-1].offset + 1] = chunk._replace(records=left)
-            while len(self._kept) > _CHUNKS_KEPT:
-                self._kept.popitem(last=False)
+            self._kept[partition] = taken[-1].offset + 1, chunk._replace(records=left)
         return [entry_of(record, partition, self._reader.partitions) for record in taken]
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
@@ -116,7 +114,7 @@ class KafkaFeed:
 
     async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
         partition, key = self.partition_of(thread_id), key_of(thread_id)
-        ranges = planned(offsets, reach=int(_READ_OVER / self._bytes_a_record(partition)))
+        ranges = planned(offsets, reach=max(1, int(_READ_OVER / self._bytes_a_record(partition))))
         found = await self._first_of(partition, key, ranges)
         self.explained.own += len(found)
         return [codec().items(record.value or b"", fingerprint_header=fingerprint_of(record)) for record in found]

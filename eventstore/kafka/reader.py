@@ -7,8 +7,8 @@ each jump would throw a fetch away. So this speaks to the partition's leader by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient
@@ -23,15 +23,13 @@ from eventstore.kafka.edge import quieten, translated
 from eventstore.kafka.records import LoggedRecord
 from eventstore.kafka.url import KafkaUrl
 
-T = TypeVar("T")
-
 _AGAIN_AFTER: Final = 0.05
 """Seconds until a request is made again, after its leader has moved or has not answered."""
 _LATEST, _EARLIEST = -1, -2
 """What a ListOffsets request asks for (Kafka protocol)."""
 _READ_UNCOMMITTED: Final = 0
-_MISSING_SAID: Final = 3
-"""How often in a row brokers must deny a topic until it is believed: just after its making they do not know it yet."""
+_MISSING_FOR: Final = 1.0
+"""Seconds for which brokers must deny a topic until it is believed: just after its making they do not know it yet."""
 
 
 class Chunk(NamedTuple):
@@ -111,14 +109,23 @@ class KafkaReader:
         """
         request = FetchRequest(0, 0, size, _READ_UNCOMMITTED, [(self._url.topic, [(partition, start, size)])])
         try:
-            (_, _, end, *_, payload) = await self._ask(partition, request, lambda response: response.topics[0][1][0])
+            (_, _, end, *_, payload) = await self._ask(partition, request)
+            chunk = _parsed(payload, start, stop, end)
         except kafka.OffsetOutOfRangeError as exc:
             first = await self.beginning(partition)
             raise LogTruncated(
                 f"partition {partition} of topic {self._url.topic} begins at offset {first} and is asked for {start}: "
                 "records were deleted from it, or the topic was made anew"
             ) from exc
-        return _parsed(payload, start, stop, end)
+        except (kafka.KafkaError, UnicodeDecodeError) as exc:
+            raise LogUnavailable(
+                f"what {self._url.where} sent of partition {partition} from offset {start} on cannot be read ({exc})"
+            ) from exc
+        if chunk.next == start < end:
+            raise LogUnavailable(
+                f"{self._url.where} sent nothing of partition {partition} at offset {start}; try again"
+            )
+        return chunk
 
     async def topic_is_there(self) -> bool:
         """Say whether brokers know the topic; True where none answers."""
@@ -144,30 +151,39 @@ class KafkaReader:
 
     async def _offset(self, partition: int, which: int) -> int:
         request = OffsetRequest(-1, _READ_UNCOMMITTED, [(self._url.topic, [(partition, which)])])
-        (_, _, _, offset) = await self._ask(partition, request, lambda response: response.topics[0][1][0])
+        (_, _, _, offset) = await self._ask(partition, request)
         return int(offset)
 
-    async def _ask(self, partition: int, request: Any, answer_in: Callable[[Any], T]) -> T:
-        """Ask the partition's leader until it answers; an answer begins with partition and error code."""
+    async def _ask(self, partition: int, request: Any) -> Any:
+        """Ask the partition's leader until it answers; return what it says of the partition."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.within
-        denied = 0
+        denied_since: float | None = None
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    answer = answer_in(await self._client.send(self._leader(partition), request))
-                error = kafka.for_code(answer[1])  # type: ignore[index]
+                    response = await self._send(self._leader(partition), request)
+                answer = response.topics[0][1][0]
+                error = kafka.for_code(answer[1])
                 if error is kafka.NoError:
                     return answer
                 raise error()
             except kafka.OffsetOutOfRangeError:
                 raise
             except (kafka.KafkaError, TimeoutError) as exc:
-                denied = denied + 1 if isinstance(exc, kafka.UnknownTopicOrPartitionError) else 0
-                given_up = denied >= _MISSING_SAID or clock() + _AGAIN_AFTER >= deadline
-                if given_up or not getattr(exc, "retriable", False):
+                denied = isinstance(exc, kafka.UnknownTopicOrPartitionError)
+                denied_since = (denied_since or clock()) if denied else None
+                given_up = denied_since is not None and clock() - denied_since >= _MISSING_FOR
+                if given_up or not getattr(exc, "retriable", False) or clock() + _AGAIN_AFTER >= deadline:
                     raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
             await self._find_leaders(deadline)
+
+    async def _send(self, node: int | None, request: Any) -> Any:
+        try:
+            return await self._client.send(node, request)
+        except KeyError as exc:
+            # Two requests that time out together both close the one connection.
+            raise kafka.KafkaConnectionError() from exc
 
     def _leader(self, partition: int) -> int:
         leader = self._client.cluster.leader_for_partition(TopicPartition(self._url.topic, partition))
@@ -188,18 +204,17 @@ class KafkaReader:
 
     async def _look_up(self) -> int:
         """Return how many partitions the topic has."""
-        denied = 0
+        clock = asyncio.get_running_loop().time
+        began = clock()
         while True:
-            node = self._client.get_random_node()
-            response = await self._client.send(node, MetadataRequest([self._url.topic]))
+            response = await self._send(self._client.get_random_node(), MetadataRequest([self._url.topic]))
             found = response.to_object()
             self.cluster_id = found.get("cluster_id") or ""
             (topic,) = found["topics"]
             error = kafka.for_code(topic["error_code"])
             if error is kafka.NoError:
                 return len(topic["partitions"])
-            denied += 1
-            if denied >= _MISSING_SAID or not error.retriable:
+            if clock() - began >= _MISSING_FOR or not error.retriable:
                 raise error()
             await asyncio.sleep(_AGAIN_AFTER)
 
