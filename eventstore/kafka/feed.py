@@ -27,8 +27,8 @@ _RANDOM_BYTES: Final = 16 * 1024
 """Bytes asked for beyond what a range is estimated at: a batch has other records too."""
 _FETCHED_BYTES: Final = 4 * 1024 * 1024
 """Bytes of a thread's own records after which a fetch stops: bounds the memory of whoever reads large ones."""
-_RANGES_AT_ONCE: Final = 8
-"""Ranges of one fetch under way together."""
+_RANGES_AT_FIRST, _RANGES_AT_ONCE = 2, 8
+"""Ranges of one fetch under way together: few until they have proved small, for each may bear a record of 16 MiB."""
 _REQUESTS_AT_ONCE: Final = 32
 """Of all fetches of this process: more would only wait in the brokers, and hold memory here."""
 _FIRST_GUESS: Final = 1024
@@ -122,15 +122,15 @@ class KafkaFeed:
     async def _first_of(self, partition: int, key: bytes, ranges: Sequence[Range]) -> list[LoggedRecord]:
         """Return the wanted records of the first ranges, until enough bytes are in memory."""
         found: list[LoggedRecord] = []
-        for number in range(0, len(ranges), _RANGES_AT_ONCE):
-            together = ranges[number : number + _RANGES_AT_ONCE]
+        done, at_once = 0, _RANGES_AT_FIRST
+        while done < len(ranges) and _size_of(found) < _FETCHED_BYTES:
+            together = ranges[done : done + at_once]
             parts = await asyncio.gather(*(self._range(partition, key, place) for place in together))
             for place, records in zip(together, parts, strict=True):
                 found += records
                 if len(records) < len(place.wanted):
                     return found
-            if _size_of(found) >= _FETCHED_BYTES:
-                return found
+            done, at_once = done + at_once, min(2 * at_once, _RANGES_AT_ONCE)
         return found
 
     async def _range(self, partition: int, key: bytes, place: Range) -> list[LoggedRecord]:

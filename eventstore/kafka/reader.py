@@ -28,6 +28,8 @@ _AGAIN_AFTER: Final = 0.05
 _LATEST, _EARLIEST = -1, -2
 """What a ListOffsets request asks for (Kafka protocol)."""
 _READ_UNCOMMITTED: Final = 0
+_UNPACKED_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of records after which no further batch is unpacked: on the wire they may take a thousandth of that."""
 _MISSING_FOR: Final = 1.0
 """Seconds for which brokers must deny a topic until it is believed: just after its making they do not know it yet."""
 
@@ -100,7 +102,8 @@ class KafkaReader:
     async def chunk(self, partition: int, start: int, *, size: int, stop: int | None = None) -> Chunk:
         """Return records from offset `start` on (and before `stop`), of at least one batch if there is one.
 
-        `size` is how many bytes are asked for; a larger batch comes whole.
+        `size` is how many bytes are asked for; a larger batch comes whole, and of much that was packed into few bytes
+        only the first part.
 
         Raises:
             LogTruncated: The partition does not hold `start`.
@@ -224,8 +227,10 @@ def _parsed(payload: bytes, start: int, stop: int | None, end: int) -> Chunk:
     batches = MemoryRecords(payload)
     records: list[LoggedRecord] = []
     first: int | None = None
-    following = start
+    following, unpacked = start, 0
     while batches.has_next():
+        if unpacked >= _UNPACKED_BYTES:
+            return Chunk(records, following, end, len(payload))
         batch = batches.next_batch()
         first = batch.base_offset if first is None else first
         following = max(following, batch.next_offset)
@@ -238,5 +243,6 @@ def _parsed(payload: bytes, start: int, stop: int | None, end: int) -> Chunk:
                 return Chunk(records, stop, end, len(payload))
             if record.offset >= start:
                 records.append(record)
+                unpacked += len(record.value or b"")
     spanned = 0 if first is None else following - first
     return Chunk(records, following, end, len(payload), len(payload) / spanned if spanned > 0 else None)

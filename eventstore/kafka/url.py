@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -57,7 +58,7 @@ class KafkaUrl:
         Raises:
             InvalidRequest: It is malformed or has a parameter that is not known. No text of it shows a secret.
         """
-        parts = urlsplit(url)
+        parts = _split(url)
         userinfo, _, hosts = parts.netloc.rpartition("@")
         servers = tuple(_server(host) for host in hosts.split(","))
         given = _parameters(parts)
@@ -68,13 +69,11 @@ class KafkaUrl:
             raise InvalidRequest(f"sasl={mechanism} is not known; known are {', '.join(_MECHANISMS)}")
         if mechanism is not None and not (username and password):
             raise InvalidRequest(f"sasl={mechanism} needs a user and a password; {_GIVEN_BY}")
-        if given.get("tls", "true") not in ("true", "false"):
-            raise InvalidRequest("tls= is true or false")
         files = {name: given.get(name) for name in ("ca", "cert", "key")}
         return cls(
             servers,
             _topic(parts),
-            tls=given.get("tls") == "true" or ("tls" not in given and any(files.values())),
+            tls=_tls(given),
             mechanism=mechanism,
             username=username or None,
             password=password or None,
@@ -106,22 +105,56 @@ class KafkaUrl:
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.cert is not None:
-                context.load_cert_chain(self.cert, self.key)
+                # Without a password of any kind OpenSSL would ask for one at the terminal, and wait.
+                context.load_cert_chain(self.cert, self.key, password="")
         except (OSError, ssl.SSLError) as exc:
             files = ", ".join(filter(None, (self.ca, self.cert, self.key)))
             raise InvalidRequest(f"the certificates for {self.where} cannot be read from {files} ({exc})") from exc
         return context
 
 
-def _server(host: str) -> str:
-    name, port = urlsplit(f"//{host}").hostname, None
+def _split(url: str) -> SplitResult:
     try:
-        port = urlsplit(f"//{host}").port
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidRequest(f"this is no URL of a topic; give {EXAMPLE}") from None
+    if "@" in parts.path + parts.query + parts.fragment:
+        # It is a piece of a password, and is not to be seen in a text that says what is wrong.
+        raise InvalidRequest(f"in a user or password write / ? # [ ] as %2F %3F %23 %5B %5D, or {_GIVEN_BY}")
+    if parts.scheme != "kafka" or parts.fragment:
+        raise InvalidRequest(f"this is no URL of a topic; give {EXAMPLE}")
+    return parts
+
+
+def _server(host: str) -> str:
+    try:
+        split = urlsplit(f"//{host}")
+        name = split.hostname or ""
+        name.encode("idna")
     except ValueError as exc:
-        raise InvalidRequest(f"{host!r} names no broker; give {EXAMPLE}") from exc
+        raise InvalidRequest(f"there is a broker whose name cannot be one; give {EXAMPLE}") from exc
     if not name or any(sign.isspace() for sign in host):
-        raise InvalidRequest(f"{host!r} names no broker; give {EXAMPLE}")
-    return f"[{name}]:{port or DEFAULT_PORT}" if ":" in name else f"{name}:{port or DEFAULT_PORT}"
+        raise InvalidRequest(f"there is a broker without a name; give {EXAMPLE}")
+    try:
+        port = DEFAULT_PORT if split.port is None else split.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        # What stands there is not repeated: it may be a password whose broker was forgotten.
+        raise InvalidRequest(f"what follows {name!r} is no port; give {EXAMPLE}")
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def _tls(given: Mapping[str, str]) -> bool:
+    files = [name for name in ("ca", "cert", "key") if name in given]
+    tls = given.get("tls", "true" if files else "false")
+    if tls not in ("true", "false"):
+        raise InvalidRequest("tls= is true or false")
+    if files and tls == "false":
+        raise InvalidRequest(f"{files[0]}= is of no use with tls=false; leave one of them out")
+    if "key" in given and "cert" not in given:
+        raise InvalidRequest("key= belongs to a certificate; give cert= as well")
+    return tls == "true"
 
 
 def _topic(parts: SplitResult) -> str:
@@ -136,5 +169,7 @@ def _parameters(parts: SplitResult) -> dict[str, str]:
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _PARAMETERS:
             raise InvalidRequest(f"a kafka: URL has no parameter {name!r}; known are {', '.join(_PARAMETERS)}")
+        if name in given or not value:
+            raise InvalidRequest(f"give {name}= once, and with a value")
         given[name] = value
     return given

@@ -1,0 +1,329 @@
+"""Brokers that are killed, hang, stay away for long or lose the topic, under a load that may lose nothing.
+
+Every fault is a real one, and is seen to have happened: a node's `kill` and `hang` say so or raise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from random import Random
+from time import monotonic
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from compose.services.health import end_all
+from compose.services.kafka import Kafka
+from compose.services.node import Node, Standing
+from eventstore.errors import LogUnavailable, OutcomeUnknown, TopicMisconfigured
+from eventstore.ids import new_thread_id
+from eventstore.kafka.log import KafkaLog
+from eventstore.kafka.reader import KafkaReader
+from eventstore.kafka.records import LARGEST_RECORD
+from eventstore.kafka.url import KafkaUrl
+from tests.support.services import RUN, Topics
+from tests.support.topics import Load, Opened, a_thread, an_append, events_of, made, opened, replayed
+
+PARTITIONS = 3
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[list[Kafka]]:
+    """The one broker that all tests of this file break."""
+    brokers: list[Kafka] = []
+    yield brokers
+    for kafka in brokers:
+        asyncio.run(end_all(kafka.nodes))
+
+
+@pytest.fixture
+async def breakable(request: pytest.FixtureRequest, kept: list[Kafka]) -> AsyncIterator[Kafka]:
+    """A broker that a test may kill or hang; the next test finds it whole again."""
+    if not kept:
+        run = request.config.stash[RUN]
+        run.watch()
+        kept.append(Kafka.made(run.own_folder(), ports=run.ports))
+        await kept[0].start()
+    (kafka,) = kept
+    yield kafka
+    for node in kafka.nodes:
+        if node.standing is Standing.HUNG:
+            await node.wake()
+    await kafka.start()
+
+
+@pytest.fixture
+def broker(breakable: Kafka) -> Node:
+    return breakable.nodes[0]
+
+
+@pytest.fixture
+async def engine(request: pytest.FixtureRequest, breakable: Kafka) -> AsyncIterator[Opened]:
+    """The engine on a topic of the test's own, which leaves no task behind."""
+    url = await made(f"kafka://{breakable.bootstrap}/{abs(hash(request.node.name))}", partitions=PARTITIONS)
+    async with nothing_left(), opened(url) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def nothing_left() -> AsyncIterator[None]:
+    """See that the block leaves no task behind, and nothing that Python has to clean up."""
+    before = asyncio.all_tasks()
+    yield
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= before
+    gc.collect()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give brokers one second for a request, so that a restart is an outage of several times that."""
+    monkeypatch.setattr("eventstore.kafka.url.REQUEST_WITHIN", 1.0)
+
+
+async def outage(kafka: Kafka) -> float:
+    """Kill all brokers and start them again; return how long nobody answered, in seconds."""
+    for node in kafka.nodes:
+        await node.kill()
+    began = monotonic()
+    await kafka.start()
+    return monotonic() - began
+
+
+async def test_a_broker_killed_and_started_again_under_load_loses_nothing(engine: Opened, breakable: Kafka) -> None:
+    load = Load(engine)
+    async with load.running():
+        await load.progress()
+        await outage(breakable)
+        await load.progress()
+    await load.check()
+    assert engine.waiting == 0
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_outage_longer_than_a_request_does_not_wedge_the_producer(engine: Opened, breakable: Kafka) -> None:
+    """aiokafka would fail the batches that waited, and every one after them for ever."""
+    load = Load(engine)
+    async with load.running():
+        await load.progress()
+        assert await outage(breakable) > 2
+        await load.progress()
+    await load.check()
+    assert engine.replaced == 0
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_producer_that_was_given_up_is_replaced_and_all_is_written_again_in_order(
+    engine: Opened, breakable: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.kafka.producer._WEDGED_AFTER", 1.0)
+    load = Load(engine)
+    async with load.running():
+        await load.progress()
+        await outage(breakable)
+        await load.progress()
+    await load.check()
+    assert engine.replaced >= 1
+
+
+async def test_reads_go_on_over_an_outage(engine: Opened, breakable: Kafka) -> None:
+    thread_id = a_thread(1, PARTITIONS)
+    events = [an_append(thread_id, seq) for seq in range(50)]
+    await engine.log.append(events, within=20)
+    await breakable.nodes[0].kill()
+    reading = asyncio.gather(
+        engine.feed.end(1), engine.feed.fetch(thread_id, [3, 40]), replayed(engine.feed, thread_id, stop=50)
+    )
+    await breakable.start()
+    end, fetched, entries = await reading
+    assert (end, [items[0].at for items in fetched], events_of(entries)) == (50, [3, 40], events)
+
+
+async def test_a_hung_broker_leaves_an_append_unknown_in_time_and_takes_it_once_more_at_most(
+    engine: Opened, broker: Node
+) -> None:
+    thread_id = a_thread(1, PARTITIONS)
+    before, lost, patient, after = (an_append(thread_id, seq) for seq in range(4))
+    await engine.log.append([before], within=20)
+    await broker.hang()
+    waits = asyncio.ensure_future(engine.log.append([patient], within=60))
+    began = monotonic()
+    with pytest.raises(OutcomeUnknown, match="may still land"):
+        await asyncio.gather(engine.log.append([lost], within=1.5), asyncio.sleep(0))
+    assert monotonic() - began < 2.5
+    await broker.wake()
+
+    (at_last,) = await waits
+    (position,) = await engine.log.append([lost], within=20)
+    await engine.log.append([after], within=20)
+    entries = await replayed(engine.feed, thread_id)
+    logged = [entry.event for entry in entries]
+    assert [logged.count(event) for event in (before, patient, after)] == [1, 1, 1]
+    assert 1 <= logged.count(lost) <= 2
+    assert {entry.position: entry.event for entry in entries}[at_last] == patient
+    assert {entry.position: entry.event for entry in entries}[position] == lost
+    assert (engine.waiting, engine.replaced) == (0, 0)
+
+
+async def test_a_hung_broker_leaves_what_waits_behind_another_unwritten(engine: Opened, broker: Node) -> None:
+    """What was never handed over is known not to be in the log."""
+    thread_id = a_thread(1, PARTITIONS)
+    await broker.hang()
+    first = asyncio.ensure_future(engine.log.append([an_append(thread_id, 0)], within=1))
+    await asyncio.sleep(0.1)
+    with pytest.raises(LogUnavailable, match="took nothing"):
+        await engine.log.append([an_append(thread_id, 1)], within=0.5)
+    with pytest.raises(OutcomeUnknown):
+        await first
+    await broker.wake()
+    await engine.log.append([an_append(thread_id, 2)], within=20)
+    assert {1} & {event.writer_seq for event in events_of(await replayed(engine.feed, thread_id))} == set()
+
+
+async def test_a_hung_broker_is_read_in_time_or_not_at_all(engine: Opened, broker: Node) -> None:
+    thread_id = a_thread(1, PARTITIONS)
+    await engine.log.append([an_append(thread_id, 0)], within=20)
+    await broker.hang()
+    engine.reader.within = 1.0
+    began = monotonic()
+    ended = await asyncio.gather(
+        engine.feed.end(1),
+        engine.feed.fetch(thread_id, [0]),
+        engine.feed.read(1, start=0, limit=9),
+        replayed(engine.feed, thread_id, stop=1),
+        return_exceptions=True,
+    )
+    assert [LogUnavailable] * 4 == [type(end) for end in ended]
+    assert monotonic() - began < 2
+    await broker.wake()
+    engine.reader.within = 20
+    assert len(await engine.feed.fetch(thread_id, [0])) == 1
+
+
+async def test_closing_while_the_broker_hangs_ends_in_time_and_leaves_nothing(breakable: Kafka, broker: Node) -> None:
+    """With more under way than the sockets between them hold, so that the connections cannot be closed either."""
+    url = await made(f"kafka://{breakable.bootstrap}/closing", partitions=PARTITIONS)
+    text = Random(7).randbytes(LARGEST_RECORD // 2 - 2_000).hex()
+    async with nothing_left():
+        reader = KafkaReader(url, within=20)
+        await reader.open()
+        log = KafkaLog(url, reader)
+        await log.open(within=20)
+        await log.append([an_append(a_thread(0, PARTITIONS), 0)], within=20)
+        await broker.hang()
+        calls = [
+            asyncio.ensure_future(log.append([an_append(a_thread(partition, PARTITIONS), 0, text)], within=60))
+            for partition in (0, 1, 2)
+        ]
+        began = monotonic()
+        await log.close(within=1)
+        await reader.close()
+        assert monotonic() - began < 4
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(end, OutcomeUnknown | LogUnavailable) for end in ended)
+        assert any(isinstance(end, OutcomeUnknown) for end in ended)
+
+
+async def test_opening_on_a_hung_broker_ends_in_time(breakable: Kafka, broker: Node) -> None:
+    url = await made(f"kafka://{breakable.bootstrap}/opening", partitions=PARTITIONS)
+    async with nothing_left():
+        reader = KafkaReader(url, within=2)
+        await reader.open()
+        await broker.hang()
+        log = KafkaLog(url, reader)
+        began = monotonic()
+        with pytest.raises(LogUnavailable, match=url.where):
+            await log.open(within=1)
+        with pytest.raises(LogUnavailable, match=url.where):
+            await KafkaReader(url, within=1).open()
+        assert monotonic() - began < 4
+        await reader.close()
+
+
+@asynccontextmanager
+async def an_admin(url: KafkaUrl) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(url.servers))
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def test_a_topic_deleted_while_it_is_written_is_told_in_seconds_and_without_a_flood(
+    kafka: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await made(kafka.url())
+    async with nothing_left(), opened(url) as engine:
+        threads = [new_thread_id() for _ in range(12)]
+        await engine.log.append([an_append(each, 0) for each in threads], within=20)
+        async with an_admin(url) as admin:
+            await admin.delete_topics([url.topic])
+        caplog.set_level(logging.INFO)
+        began = monotonic()
+        for seq in (1, 2):
+            ended = await asyncio.gather(
+                *(engine.log.append([an_append(each, seq)], within=60) for each in threads), return_exceptions=True
+            )
+            assert [TopicMisconfigured] * 12 == [type(end) for end in ended]
+            assert url.topic in str(ended[0])
+        with pytest.raises(TopicMisconfigured):
+            await engine.feed.end(1)
+        assert monotonic() - began < 12
+        assert len(caplog.records) < 100
+        began = monotonic()
+        await engine.log.close(within=20)
+        assert monotonic() - began < 3
+
+
+async def test_a_topic_that_takes_smaller_records_only_is_told_and_harms_no_other_append(kafka: Topics) -> None:
+    url = KafkaUrl.parse(kafka.url())
+    async with an_admin(url) as admin:
+        await admin.create_topics([NewTopic(url.topic, PARTITIONS, 1, topic_configs={"max.message.bytes": "100000"})])
+    async with nothing_left(), opened(url) as engine:
+        thread_id = a_thread(1, PARTITIONS)
+        small = [an_append(a_thread(number % PARTITIONS, PARTITIONS), 0) for number in range(60)]
+        large = an_append(thread_id, 1, Random(7).randbytes(200_000).hex())
+        *written, refused, later = await asyncio.gather(
+            *(engine.log.append([event], within=20) for event in small),
+            engine.log.append([large], within=20),
+            engine.log.append([an_append(thread_id, 2)], within=20),
+            return_exceptions=True,
+        )
+        assert isinstance(refused, TopicMisconfigured)
+        assert "max.message.bytes" in str(refused)
+        assert all(isinstance(end, list) for end in (*written, later))
+        assert [2] == [event.writer_seq for event in events_of(await replayed(engine.feed, thread_id))]
+        assert engine.replaced == 1
+
+
+def controller_of(kafka: Kafka) -> Node:
+    """Return the node that leads the metadata, as the nodes themselves wrote down."""
+    states = [
+        json.loads((node.folder / "data" / "__cluster_metadata-0" / "quorum-state").read_text()) for node in kafka.nodes
+    ]
+    newest = max(states, key=lambda state: int(state["leaderEpoch"]))
+    return kafka.nodes[int(newest["leaderId"]) - 1]
+
+
+async def test_the_leader_and_then_the_controller_are_killed_under_load(three_brokers: Kafka) -> None:
+    """With two of three replicas left all goes on, in a few seconds and with nothing lost, doubled or out of order."""
+    url = await made(f"kafka://{three_brokers.bootstrap}/losses", partitions=PARTITIONS, replicas=3, min_insync=2)
+    async with nothing_left(), opened(url, within=30) as engine:
+        load = Load(engine)
+        async with load.running():
+            await load.progress()
+            leader = engine.reader._client.cluster.leader_for_partition(TopicPartition(url.topic, 0))
+            await three_brokers.nodes[leader - 1].kill()
+            await load.progress()
+            await three_brokers.start()
+            await controller_of(three_brokers).kill()
+            await load.progress()
+        await load.check()
+        assert engine.waiting == 0
