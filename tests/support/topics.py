@@ -197,7 +197,7 @@ class Load:
             await self._progress.wait()
 
     async def check(self) -> None:
-        """See that everything acknowledged is in the log, and that each thread has the order in which it was written."""
+        """See that everything acknowledged is in the log, each thread's events in the order of their appends."""
         for thread_id, acknowledged in self.acknowledged.items():
             logged = events_of(await replayed(self._engine.feed, thread_id))
             assert {event.event_id for event in acknowledged} == {event.event_id for event in logged}
