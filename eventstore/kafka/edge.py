@@ -10,8 +10,10 @@ import time
 from typing import Final
 
 from aiokafka import errors as kafka
+from aiokafka.conn import create_conn
 
 from eventstore.errors import EventStoreError, LogUnavailable, TopicMisconfigured
+from eventstore.kafka.url import KafkaUrl
 
 _SAME_LINE_EVERY: Final = 10.0
 """Seconds in which a logger may repeat one of its messages, whatever its arguments."""
@@ -39,7 +41,9 @@ def translated(exc: Exception, *, topic: str, where: str) -> EventStoreError:
             f"there is no topic {topic} at {where}; make it with eventstore topic create, or give another URL"
         )
     if isinstance(exc, _NOT_ALLOWED):
-        return LogUnavailable(f"{where} does not let this client at topic {topic} ({exc}); check user and password")
+        return LogUnavailable(
+            f"{where} does not let this client at topic {topic} ({exc}); check user, password and sasl="
+        )
     if isinstance(exc, _UNWANTED):
         return TopicMisconfigured(
             f"topic {topic} at {where} refuses records of the store ({_said(exc)}); "
@@ -51,6 +55,18 @@ def translated(exc: Exception, *, topic: str, where: str) -> EventStoreError:
             "(eventstore topic verify says to what)"
         )
     return LogUnavailable(f"the log at {where} cannot be reached ({_said(exc)}); check the address, or try again later")
+
+
+async def refusal(url: KafkaUrl) -> Exception | None:
+    """Connect to a broker once, and return why that fails: aiokafka's clients say it in their log only."""
+    host, _, port = url.servers[0].rpartition(":")
+    settings = {name: value for name, value in url.client_settings().items() if name != "bootstrap_servers"}
+    try:
+        connection = await create_conn(host.strip("[]"), int(port), **settings)
+    except (kafka.KafkaError, OSError, TimeoutError) as exc:
+        return exc
+    await connection.close()
+    return None
 
 
 def _said(exc: Exception) -> str:

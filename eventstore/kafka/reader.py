@@ -19,7 +19,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from eventstore.errors import LogTruncated, LogUnavailable
-from eventstore.kafka.edge import quieten, translated
+from eventstore.kafka.edge import quieten, refusal, translated
 from eventstore.kafka.records import LoggedRecord
 from eventstore.kafka.url import KafkaUrl
 
@@ -74,14 +74,20 @@ class KafkaReader:
         quieten()
         try:
             async with asyncio.timeout(self.within):
-                await self._client.bootstrap()
+                await self._connect()
                 self.partitions = await self._look_up()
                 await self._client.add_topic(self._url.topic)
         except BaseException as exc:
             await self.close()
-            if isinstance(exc, TimeoutError | kafka.KafkaError):
+            if isinstance(exc, TimeoutError | OSError | kafka.KafkaError):
                 raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
             raise
+
+    async def _connect(self) -> None:
+        try:
+            await self._client.bootstrap()
+        except kafka.KafkaConnectionError as exc:
+            raise (await refusal(self._url)) or exc from exc
 
     async def close(self) -> None:
         await self._client.close()

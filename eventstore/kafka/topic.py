@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from eventstore.errors import InvalidRequest, LogUnavailable, TopicMisconfigured
-from eventstore.kafka.edge import quieten, translated
+from eventstore.kafka.edge import quieten, refusal, translated
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import LARGEST_BATCH, LoggedRecord, partition_of, thread_of
 from eventstore.kafka.url import KafkaUrl
@@ -243,7 +243,10 @@ async def _admin(url: KafkaUrl, within: float) -> AsyncIterator[Any]:
     quieten()
     try:
         async with asyncio.timeout(within):
-            await admin.start()
+            try:
+                await admin.start()
+            except kafka.KafkaConnectionError as exc:
+                raise (await refusal(url)) or exc from exc
             yield admin
     except TimeoutError as exc:
         raise LogUnavailable(f"the brokers at {url.where} did not answer within {within:g} s; try again") from exc

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from random import Random
 from time import monotonic
@@ -88,11 +88,19 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventstore.kafka.url.REQUEST_WITHIN", 1.0)
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds; a test whose fault never fires ends here."""
+    async with asyncio.timeout(60):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+
+
 async def killed(kafka: Kafka, node: Node) -> None:
     """Kill a broker, and wait until the system has taken its port back: threads of it may die a little later."""
     await node.kill()
-    while not is_free(kafka.ports[kafka.nodes.index(node)]):
-        await asyncio.sleep(0.02)
+    await until(lambda: is_free(kafka.ports[kafka.nodes.index(node)]))
 
 
 @pytest.mark.usefixtures("impatient")
@@ -134,8 +142,7 @@ async def test_a_producer_that_was_given_up_is_replaced_and_all_is_written_again
     async with load.running():
         await load.progress()
         await killed(breakable, breakable.nodes[0])
-        while not engine.replaced:
-            await asyncio.sleep(0.1)
+        await until(lambda: engine.replaced > 0)
         await breakable.start()
         await load.progress()
     await load.check()
@@ -220,8 +227,7 @@ async def test_closing_while_the_broker_hangs_ends_in_time_and_leaves_nothing(br
         ]
         session = log._producer._session
         assert session is not None
-        while not session.quiet_for:
-            await asyncio.sleep(0)
+        await until(lambda: session.quiet_for > 0)
         began = monotonic()
         await log.close(within=1)
         await reader.close()

@@ -185,3 +185,10 @@ async def test_a_broker_that_speaks_neither_tls_nor_sasl(
     error = await refused(call, url)
     assert isinstance(error, LogUnavailable)
     assert "s3cr3t" not in str(error)
+
+
+async def test_why_a_broker_refuses_is_said(kafka: Topics) -> None:
+    """aiokafka says it in its log alone."""
+    url = KafkaUrl.parse(f"{kafka.url()}?sasl=SCRAM-SHA-256", username="ann", password="s3cr3t")
+    for call in (opening_a_reader, making):
+        assert "check user, password and sasl=" in str(await refused(call, url))

@@ -22,9 +22,9 @@ WHERE = "10.0.0.7:9092"
     [
         (kafka.UnknownTopicOrPartitionError(), TopicMisconfigured, "there is no topic threads"),
         (kafka.InvalidTopicError(), TopicMisconfigured, "there is no topic threads"),
-        (kafka.TopicAuthorizationFailedError(), LogUnavailable, "check user and password"),
-        (kafka.SaslAuthenticationFailed("no"), LogUnavailable, "check user and password"),
-        (kafka.UnsupportedSaslMechanismError(), LogUnavailable, "check user and password"),
+        (kafka.TopicAuthorizationFailedError(), LogUnavailable, "check user, password and sasl="),
+        (kafka.SaslAuthenticationFailed("no"), LogUnavailable, "check user, password and sasl="),
+        (kafka.UnsupportedSaslMechanismError(), LogUnavailable, "check user, password and sasl="),
         (kafka.MessageSizeTooLargeError(), TopicMisconfigured, "max.message.bytes"),
         (kafka.RecordListTooLargeError(), TopicMisconfigured, "max.message.bytes"),
         (kafka.InvalidTimestampError(), TopicMisconfigured, "eventstore topic verify"),
