@@ -103,11 +103,10 @@ class KafkaFeed:
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
         partition, key = self.partition_of(thread_id), key_of(thread_id)
         while start < stop:
-            chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES, stop=stop)
-            own = [record for record in chunk.records if record.key == key]
-            self.explained.own += len(own)
-            if own:
-                yield [entry_of(record, partition, self._reader.partitions) for record in own]
+            chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES, stop=stop, key=key)
+            self.explained.own += len(chunk.records)
+            if chunk.records:
+                yield [entry_of(record, partition, self._reader.partitions) for record in chunk.records]
             if chunk.next >= chunk.end:
                 return
             start = chunk.next
@@ -141,8 +140,8 @@ class KafkaFeed:
         self.explained.ranges += 1
         while start < place.stop and _size_of(found) < _FETCHED_BYTES:
             size = int((place.stop - start) * self._bytes_a_record(partition)) + _RANDOM_BYTES
-            chunk = await self._chunk(partition, start, size=min(size, _SEQUENTIAL_BYTES), stop=place.stop)
-            found += [record for record in chunk.records if record.offset in wanted and record.key == key]
+            chunk = await self._chunk(partition, start, size=min(size, _SEQUENTIAL_BYTES), stop=place.stop, key=key)
+            found += [record for record in chunk.records if record.offset in wanted]
             if chunk.next == start:
                 break  # the log ends before
             start = chunk.next
@@ -157,7 +156,9 @@ class KafkaFeed:
             )
         return found
 
-    async def _chunk(self, partition: int, start: int, *, size: int, stop: int | None = None) -> Chunk:
+    async def _chunk(
+        self, partition: int, start: int, *, size: int, stop: int | None = None, key: bytes | None = None
+    ) -> Chunk:
         try:
             async with asyncio.timeout(self._reader.within):
                 await self._places.acquire()
@@ -166,13 +167,13 @@ class KafkaFeed:
                 f"so many threads are being read that the next had to wait {self._reader.within:g} s; try again"
             ) from exc
         try:
-            chunk = await self._reader.chunk(partition, start, size=size, stop=stop)
+            chunk = await self._reader.chunk(partition, start, size=size, stop=stop, key=key)
         finally:
             self._places.release()
         if chunk.record_bytes is not None:
             self._record_bytes[partition] = chunk.record_bytes
         self.explained.requests += 1
-        self.explained.records += len(chunk.records)
+        self.explained.records += chunk.looked_at
         self.explained.bytes += chunk.bytes
         return chunk
 

@@ -44,6 +44,8 @@ class Chunk(NamedTuple):
     """The partition's end when it answered."""
     bytes: int
     """How much came over the wire."""
+    looked_at: int
+    """How many records were unpacked, those of other keys too."""
     record_bytes: float | None = None
     """Bytes on the wire a record, where the chunk tells."""
 
@@ -105,8 +107,10 @@ class KafkaReader:
         """Return the first offset that is still there; raises as `end` does."""
         return await self._offset(partition, _EARLIEST)
 
-    async def chunk(self, partition: int, start: int, *, size: int, stop: int | None = None) -> Chunk:
-        """Return records from offset `start` on (and before `stop`), of at least one batch if there is one.
+    async def chunk(
+        self, partition: int, start: int, *, size: int, stop: int | None = None, key: bytes | None = None
+    ) -> Chunk:
+        """Return records from offset `start` on (before `stop`, of that key only), of one batch at least if there is one.
 
         `size` is how many bytes are asked for; a larger batch comes whole, and of much that was packed into few bytes
         only the first part.
@@ -119,7 +123,7 @@ class KafkaReader:
         request = FetchRequest(0, 0, size, _READ_UNCOMMITTED, [(self._url.topic, [(partition, start, size)])])
         try:
             (_, _, end, *_, payload) = await self._ask(partition, request)
-            chunk = _parsed(payload, start, stop, end)
+            chunk = _parsed(payload, start, stop=stop, key=key, end=end)
         except kafka.OffsetOutOfRangeError as exc:
             first = await self.beginning(partition)
             raise LogTruncated(
@@ -228,15 +232,15 @@ class KafkaReader:
             await asyncio.sleep(_AGAIN_AFTER)
 
 
-def _parsed(payload: bytes, start: int, stop: int | None, end: int) -> Chunk:
+def _parsed(payload: bytes, start: int, *, stop: int | None, key: bytes | None, end: int) -> Chunk:
     """Return the records of a fetched payload that lie at `start` or behind, and before `stop`."""
     batches = MemoryRecords(payload)
     records: list[LoggedRecord] = []
     first: int | None = None
-    following, unpacked = start, 0
+    following, unpacked, looked_at = start, 0, 0
     while batches.has_next():
         if unpacked >= _UNPACKED_BYTES:
-            return Chunk(records, following, end, len(payload))
+            return Chunk(records, following, end, len(payload), looked_at)
         batch = batches.next_batch()
         first = batch.base_offset if first is None else first
         following = max(following, batch.next_offset)
@@ -246,9 +250,10 @@ def _parsed(payload: bytes, start: int, stop: int | None, end: int) -> Chunk:
             raise LogUnavailable(f"the batch at offset {batch.base_offset} came damaged; read it again")
         for record in batch:
             if stop is not None and record.offset >= stop:
-                return Chunk(records, stop, end, len(payload))
-            if record.offset >= start:
+                return Chunk(records, stop, end, len(payload), looked_at)
+            looked_at += 1
+            if record.offset >= start and (key is None or record.key == key):
                 records.append(record)
                 unpacked += len(record.value or b"")
     spanned = 0 if first is None else following - first
-    return Chunk(records, following, end, len(payload), len(payload) / spanned if spanned > 0 else None)
+    return Chunk(records, following, end, len(payload), looked_at, len(payload) / spanned if spanned > 0 else None)
