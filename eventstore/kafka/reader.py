@@ -110,7 +110,7 @@ class KafkaReader:
     async def chunk(
         self, partition: int, start: int, *, size: int, stop: int | None = None, key: bytes | None = None
     ) -> Chunk:
-        """Return records from offset `start` on (before `stop`, of that key only), of one batch at least if there is one.
+        """Return records from offset `start` on (before `stop`, of that key only), of at least one batch, if any.
 
         `size` is how many bytes are asked for; a larger batch comes whole, and of much that was packed into few bytes
         only the first part.

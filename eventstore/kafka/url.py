@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -114,12 +115,13 @@ class KafkaUrl:
 
 
 def _split(url: str) -> SplitResult:
-    try:
+    parts = None
+    # What `urlsplit` says may show a piece of a password, so it is no context of what is raised here.
+    with suppress(ValueError):
         parts = urlsplit(url)
-    except ValueError:
-        raise InvalidRequest(f"this is no URL of a topic; give {EXAMPLE}") from None
+    if parts is None:
+        raise InvalidRequest(f"this is no URL of a topic; give {EXAMPLE}")
     if "@" in parts.path + parts.query + parts.fragment:
-        # It is a piece of a password, and is not to be seen in a text that says what is wrong.
         raise InvalidRequest(f"in a user or password write / ? # [ ] as %2F %3F %23 %5B %5D, or {_GIVEN_BY}")
     if parts.scheme != "kafka" or parts.fragment:
         raise InvalidRequest(f"this is no URL of a topic; give {EXAMPLE}")

@@ -13,7 +13,7 @@ import fastavro
 import pytest
 from aiokafka import errors as kafka_errors
 
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.errors import AppendTooLarge, LogUnavailable, OutcomeUnknown
 from eventstore.ids import new_thread_id
 from eventstore.kafka.records import LARGEST_RECORD, own_record
