@@ -19,8 +19,9 @@ from eventstore.ports import EventFeed, RowPage, ThreadView
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import key_of, log_end, thread_of
 from eventstore.state import UNKNOWN_THREAD, ThreadState, spanned
-from projections.listing import page_in, parse_cursor
+from projections.listing import page_in
 from projections.projector import Projector
+from projections.selection import parse_cursor
 from projections.sqlite_views import IS_NOT_DELETED, DamagedRow, SqliteViews, index_in, mark_in, states_in
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eventstore.admission import Admitted
-from eventstore.codec import ForeignRecord, UnreadableRecord
+from eventstore.codec import ForeignRecord, UnreadableRecord, schemas_known
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
 from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, freeze, step
@@ -14,6 +14,11 @@ from projections.ports import ThreadChange
 
 FOLD = 1
 """Raised whenever the same log would give other views: older views are then dropped and folded anew."""
+
+
+def fold_in_force() -> str:
+    """Name the fold of this version; one that knows another schema understands other records, so that is named too."""
+    return f"{FOLD}/{schemas_known()}"
 
 
 @dataclass(slots=True)

@@ -3,67 +3,30 @@
 from __future__ import annotations
 
 import heapq
-import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from eventstore.codex.moments import moment
 from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
-from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
-from eventstore.jsontext import dumps
 from eventstore.ports import RowPage, ThreadRow
-from projections.sqlite_views import (
+from projections.selection import (
     ACTIVE_SHELF,
     ARCHIVED_SHELF,
-    THREAD_COLUMNS,
+    Cursor,
     comparable_path,
-    comparable_source,
-    state_of,
+    format_cursor,
+    parse_cursor,
+    source_as_compared,
 )
+from projections.sqlite_views import THREAD_COLUMNS, state_of
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = {ThreadSortKey.CREATED_AT: "created_at", ThreadSortKey.UPDATED_AT: "updated_at"}
 _LARGEST_PAGE = 2**62
 """SQLite counts to 2**63; no page comes near to it."""
-_FILE_NAME_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
-
-
-class Cursor(NamedTuple):
-    """Where the page before ended."""
-
-    micros: int
-    thread: bytes | None
-    """None for a bare timestamp: strictly before or after it."""
-
-
-def parse_cursor(text: str) -> Cursor:
-    """Read `RFC3339|UUID`, or a bare timestamp (also `YYYY-MM-DDThh-mm-ss`, as UTC; contract §5.1).
-
-    Raises:
-        InvalidRequest: `invalid cursor: …`
-    """
-    stamp, bar, thread = text.partition("|")
-    try:
-        if _FILE_NAME_TIME.fullmatch(stamp):
-            at = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S").replace(tzinfo=UTC)
-        else:
-            at = datetime.fromisoformat(stamp)
-        if at.tzinfo is None or "T" not in stamp:
-            raise ValueError(stamp)
-        return Cursor((at - _EPOCH) // timedelta(microseconds=1), UUID(thread).bytes if bar else None)
-    except (ValueError, OverflowError) as exc:
-        raise InvalidRequest(f"invalid cursor: {text}") from exc
-
-
-def format_cursor(micros: int, thread: bytes) -> str:
-    stamp = moment(micros).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return f"{stamp}|{UUID(bytes=thread)}"
 
 
 def page_in(connection: sqlite3.Connection, query: ListThreadsParams) -> RowPage:
@@ -125,7 +88,7 @@ def _scans(query: ListThreadsParams) -> list[_Scan]:
     if query.cwd_filters:
         filters.append(("cwd", [comparable_path(cwd) for cwd in query.cwd_filters]))
     if query.allowed_sources:
-        filters.append(("source", [_source_text(source) for source in query.allowed_sources]))
+        filters.append(("source", [source_as_compared(source) for source in query.allowed_sources]))
     if query.model_providers:
         filters.append(("provider", list(query.model_providers)))
     if not filters:
@@ -135,7 +98,3 @@ def _scans(query: ListThreadsParams) -> list[_Scan]:
         # The unary plus keeps the planner on the index of the narrowest filter, which gives the order as well.
         base = base.also(f"+t.{other} IN ({', '.join('?' * len(allowed))})", allowed)
     return [base.also(f"t.{column} = ?", (value,)) for value in dict.fromkeys(values)]
-
-
-def _source_text(source: object) -> str:
-    return comparable_source(dumps(source))

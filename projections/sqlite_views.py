@@ -16,15 +16,15 @@ from uuid import UUID
 import orjson
 
 from eventstore.admission import Lifecycle
-from eventstore.codec import schemas_known
 from eventstore.codex.metadata import EMPTY, NO_FACTS, Facts, Summary
 from eventstore.errors import LogUnavailable, OutcomeUnknown, ViewsAheadOfLog, ViewsUnavailable
 from eventstore.ids import ThreadId
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import log_end
 from eventstore.state import IndexEntry, ThreadState, head_from_json, head_to_json
-from projections.fold import FOLD
+from projections.fold import fold_in_force
 from projections.ports import DamagedView, Mark, Snapshot, ThreadChange
+from projections.selection import comparable_path, comparable_source, shelf_of, sought_in
 
 T = TypeVar("T")
 
@@ -60,9 +60,6 @@ CREATE INDEX thread_by_cwd_updated ON thread (shelf, cwd, updated_at, id) WHERE 
 """
 
 _NAMES = ("projection", "thread", "summary", "item_index")
-
-ACTIVE_SHELF, ARCHIVED_SHELF = 0, 1
-"""Values of `thread.shelf`: which listing shows the thread; NULL for none."""
 
 THREAD_COLUMNS = "t.id, t.created_at, t.updated_at, t.start, t.frozen, t.head, t.run_facts, s.summary"
 
@@ -195,11 +192,6 @@ class SqliteViews:
             raise ViewsUnavailable(str(exc)) from exc
 
 
-def fold_in_force() -> str:
-    """Name the fold of this version; one that knows another schema understands other records, so that is named too."""
-    return f"{FOLD}/{schemas_known()}"
-
-
 def mark_in(connection: sqlite3.Connection) -> Mark:
     """Return how far the views have come.
 
@@ -265,36 +257,6 @@ def state_of(row: Sequence[Any]) -> ThreadState:
         )
     except (ValueError, TypeError, LookupError) as exc:
         raise DamagedRow(ThreadId(str(UUID(bytes=key))), exc) from exc
-
-
-def shelf_of(state: ThreadState) -> int | None:
-    """Say in which listing the thread is shown: threads without a user message (or goal) in none."""
-    if not state.summary.preview:
-        return None
-    match state.head.lifecycle:
-        case Lifecycle.ACTIVE:
-            return ACTIVE_SHELF
-        case Lifecycle.ARCHIVED:
-            return ARCHIVED_SHELF
-        case Lifecycle.ABSENT | Lifecycle.DELETED:
-            return None
-
-
-def comparable_path(path: str) -> str:
-    """Return the path as filters compare it: without redundant separators, dots or a trailing slash."""
-    import posixpath
-
-    return posixpath.normpath(path) if path else ""
-
-
-def comparable_source(source_json: str | None) -> str:
-    """Return a session source's JSON text as filters compare it: with its keys in order; empty for none."""
-    if source_json is None or not source_json.startswith("{"):
-        return source_json or ""
-    try:
-        return orjson.dumps(orjson.loads(source_json), option=orjson.OPT_SORT_KEYS).decode()
-    except (orjson.JSONDecodeError, TypeError):
-        return source_json  # what cannot be ordered is compared as it is
 
 
 def _are_there(connection: sqlite3.Connection) -> bool:
@@ -364,10 +326,9 @@ def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: T
             " head = excluded.head, run_facts = excluded.run_facts RETURNING no",
             row,
         ).fetchone()
-        sought = "\n".join(filter(None, (summary.name, summary.title, summary.preview)))
         connection.execute(
             "INSERT OR REPLACE INTO summary (no, summary, sought) VALUES (?, ?, ?)",
-            (no, _compact(summary, _SUMMARY_DEFAULTS, without=_IN_COLUMNS), sought),
+            (no, _compact(summary, _SUMMARY_DEFAULTS, without=_IN_COLUMNS), sought_in(summary)),
         )
     if change.indexed:
         connection.executemany(

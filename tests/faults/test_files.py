@@ -758,7 +758,7 @@ async def test_views_of_another_fold_are_made_again(path: Path, monkeypatch: pyt
 
     for fold, generation in ((2, 2), (1, 3)):
         monkeypatch.setattr(projections.fold, "FOLD", fold)
-        monkeypatch.setattr(projections.sqlite_views, "FOLD", fold)
+        monkeypatch.setattr(projections.fold, "FOLD", fold)
         async with open_store(f"sqlite:{path}") as store:
             assert (await read(store, thread_id)).preview == "hello"
         assert str(value(path, "SELECT fold FROM projection")).startswith(f"{fold}/")
@@ -772,7 +772,7 @@ async def test_a_store_whose_views_another_fold_took_over_says_so_and_spoils_not
     store, path = parts.store, Path(parts.file.path)
     thread_id = await a_live_thread(store, "before")
     with monkeypatch.context() as patched:
-        patched.setattr(projections.sqlite_views, "FOLD", 2)
+        patched.setattr(projections.fold, "FOLD", 2)
         async with open_store(f"sqlite:{path}") as newer:
             assert ["before"] == await said(newer, thread_id)
 
@@ -785,7 +785,7 @@ async def test_a_store_whose_views_another_fold_took_over_says_so_and_spoils_not
     assert ["before", "it is logged"] == await said(store, thread_id)
     assert str(value(path, "SELECT fold FROM projection")).startswith("2/")
     with monkeypatch.context() as patched:
-        patched.setattr(projections.sqlite_views, "FOLD", 2)
+        patched.setattr(projections.fold, "FOLD", 2)
         assert not await unjournaled_objections(parts)
         async with open_store(f"sqlite:{path}") as newer:
             assert ["before", "it is logged"] == await said(newer, thread_id)

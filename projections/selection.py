@@ -1,0 +1,97 @@
+"""Which threads a listing asks for, as values that every kind of stored views compares alike.
+
+Pure: knows no storage. Cursors name a place between two threads, so that none is lost among equal times.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+
+from eventstore.admission import Lifecycle
+from eventstore.codex.metadata import Summary
+from eventstore.codex.moments import moment
+from eventstore.errors import InvalidRequest
+from eventstore.jsontext import dumps
+from eventstore.state import ThreadState
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FILE_NAME_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
+
+ACTIVE_SHELF, ARCHIVED_SHELF = 0, 1
+"""Which listing shows a thread; None for neither."""
+
+
+class Cursor(NamedTuple):
+    """Where the page before ended."""
+
+    micros: int
+    thread: bytes | None
+    """None for a bare timestamp: strictly before or after it."""
+
+
+def parse_cursor(text: str) -> Cursor:
+    """Read `RFC3339|UUID`, or a bare timestamp (also `YYYY-MM-DDThh-mm-ss`, as UTC; contract §5.1).
+
+    Raises:
+        InvalidRequest: `invalid cursor: …`
+    """
+    stamp, bar, thread = text.partition("|")
+    try:
+        if _FILE_NAME_TIME.fullmatch(stamp):
+            at = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S").replace(tzinfo=UTC)
+        else:
+            at = datetime.fromisoformat(stamp)
+        if at.tzinfo is None or "T" not in stamp:
+            raise ValueError(stamp)
+        return Cursor((at - _EPOCH) // timedelta(microseconds=1), UUID(thread).bytes if bar else None)
+    except (ValueError, OverflowError) as exc:
+        raise InvalidRequest(f"invalid cursor: {text}") from exc
+
+
+def format_cursor(micros: int, thread: bytes) -> str:
+    stamp = moment(micros).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return f"{stamp}|{UUID(bytes=thread)}"
+
+
+def shelf_of(state: ThreadState) -> int | None:
+    """Say in which listing the thread is shown: threads without a user message (or goal) in none."""
+    if not state.summary.preview:
+        return None
+    match state.head.lifecycle:
+        case Lifecycle.ACTIVE:
+            return ACTIVE_SHELF
+        case Lifecycle.ARCHIVED:
+            return ARCHIVED_SHELF
+        case Lifecycle.ABSENT | Lifecycle.DELETED:
+            return None
+
+
+def comparable_path(path: str) -> str:
+    """Return the path as filters compare it: without redundant separators, dots or a trailing slash."""
+    return posixpath.normpath(path) if path else ""
+
+
+def comparable_source(source_json: str | None) -> str:
+    """Return a session source's JSON text as filters compare it: with its keys in order; empty for none."""
+    if source_json is None or not source_json.startswith("{"):
+        return source_json or ""
+    try:
+        return orjson.dumps(orjson.loads(source_json), option=orjson.OPT_SORT_KEYS).decode()
+    except (orjson.JSONDecodeError, TypeError):
+        return source_json  # what cannot be ordered is compared as it is
+
+
+def source_as_compared(source: object) -> str:
+    """Return the session source that a query names as filters compare it."""
+    return comparable_source(dumps(source))
+
+
+def sought_in(summary: Summary) -> str:
+    """Return the text that a search looks through."""
+    return "\n".join(filter(None, (summary.name, summary.title, summary.preview)))
