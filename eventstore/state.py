@@ -122,7 +122,8 @@ def _fold_items(state: ThreadState, head: Head, event: ItemsAppended, verdict: V
     ordinal = state.head.items
     indexed = []
     for part in (*state.head.run, Part(offset, len(event.items))):
-        indexed.append(IndexEntry(part.offset, ordinal, part.items))
+        if part.items:
+            indexed.append(IndexEntry(part.offset, ordinal, part.items))
         ordinal += part.items
     summary = apply_facts(state.summary, facts)
     folded = ThreadState(head=head, summary=summary, start=state.start, frozen=state.frozen)

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from uuid import UUID
 
 from eventstore.admission import Lifecycle
 from eventstore.errors import ViewsUnavailable
 from eventstore.ids import ThreadId
+from projections.ports import Census
 from projections.sqlite_views import mark_in
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What the views know in all."""
-
-    generation: int
-    checkpoint: int
-    """The next offset to be folded."""
-    active: int
-    archived: int
-    deleted: int
-    items: int
-    """Of all threads but deleted ones."""
-    frozen: tuple[tuple[ThreadId, str], ...]
-    """Frozen threads, and why each is."""
 
 
 def census_in(connection: sqlite3.Connection) -> Census:

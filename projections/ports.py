@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from eventstore.errors import ViewsUnavailable
 from eventstore.ids import ThreadId
+from eventstore.ports import Entry
 from eventstore.state import IndexEntry, ThreadState
 
 
@@ -45,6 +46,22 @@ class ThreadChange:
     indexed: Sequence[IndexEntry]
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What the views know in all."""
+
+    generation: int
+    checkpoint: int
+    """The next offset to be folded."""
+    active: int
+    archived: int
+    deleted: int
+    items: int
+    """Of all threads but deleted ones."""
+    frozen: tuple[tuple[ThreadId, str], ...]
+    """Frozen threads, and why each is."""
+
+
 class ViewWriter(Protocol):
     """The stored views of partitions, for their projector."""
 
@@ -58,9 +75,17 @@ class ViewWriter(Protocol):
         ...
 
     async def commit(
-        self, partition: int, expected: Mark, checkpoint: int, changes: Mapping[ThreadId, ThreadChange]
+        self,
+        partition: int,
+        expected: Mark,
+        checkpoint: int,
+        changes: Mapping[ThreadId, ThreadChange],
+        *,
+        last: Entry | None = None,
     ) -> bool:
         """Write all changes and the new checkpoint, or nothing: False if the mark is not `expected` any more.
+
+        `last` is the last entry that was folded; views that are kept apart from their log know it again by that.
 
         Raises:
             ViewsUnavailable: Nothing was written, or it may have been; reading the mark tells.

@@ -75,7 +75,7 @@ class Projector:
         checkpoint = entries[-1].position.offset + 1
         # Until the commit's outcome is known, what is kept in memory may not be used: the task can be cancelled there.
         self._mark = None
-        if not await self._views.commit(self._partition, mark, checkpoint, folded.changes):
+        if not await self._views.commit(self._partition, mark, checkpoint, folded.changes, last=entries[-1]):
             return Folded()
         self._mark = Mark(mark.generation, checkpoint)
         self._keep(folded.changes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -16,6 +17,7 @@ import orjson
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import Summary
 from eventstore.codex.moments import moment
+from eventstore.documents import ListThreadsParams
 from eventstore.errors import InvalidRequest
 from eventstore.jsontext import dumps
 from eventstore.state import ThreadState
@@ -95,3 +97,39 @@ def source_as_compared(source: object) -> str:
 def sought_in(summary: Summary) -> str:
     """Return the text that a search looks through."""
     return "\n".join(filter(None, (summary.name, summary.title, summary.preview)))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A listing's filters, joined by and; an empty set lets everything pass."""
+
+    shelf: int
+    providers: frozenset[str]
+    sources: frozenset[str]
+    directories: frozenset[str]
+    term: str
+
+    @classmethod
+    def of(cls, query: ListThreadsParams) -> Selection:
+        return cls(
+            shelf=ARCHIVED_SHELF if query.archived else ACTIVE_SHELF,
+            providers=frozenset(query.model_providers or ()),
+            sources=frozenset(map(source_as_compared, query.allowed_sources)),
+            directories=frozenset(map(comparable_path, query.cwd_filters or ())),
+            term=query.search_term or "",
+        )
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether more is asked than shelf and provider, by which threads are listed."""
+        return bool(self.sources or self.directories or self.term)
+
+    def admits(self, state: ThreadState) -> bool:
+        summary = state.summary
+        return (
+            shelf_of(state) == self.shelf
+            and (not self.providers or summary.model_provider in self.providers)
+            and (not self.sources or comparable_source(summary.source) in self.sources)
+            and (not self.directories or comparable_path(summary.cwd) in self.directories)
+            and (not self.term or self.term in sought_in(summary))
+        )

@@ -19,6 +19,7 @@ from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import EMPTY, NO_FACTS, Facts, Summary
 from eventstore.errors import LogUnavailable, OutcomeUnknown, ViewsAheadOfLog, ViewsUnavailable
 from eventstore.ids import ThreadId
+from eventstore.ports import Entry
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import log_end
 from eventstore.state import IndexEntry, ThreadState, head_from_json, head_to_json
@@ -134,7 +135,13 @@ class SqliteViews:
         return await self.read(lambda connection: Snapshot(mark_in(connection), states_in(connection, threads)))
 
     async def commit(
-        self, partition: int, expected: Mark, checkpoint: int, changes: Mapping[ThreadId, ThreadChange]
+        self,
+        partition: int,
+        expected: Mark,
+        checkpoint: int,
+        changes: Mapping[ThreadId, ThreadChange],
+        *,
+        last: Entry | None = None,
     ) -> bool:
         def write(connection: sqlite3.Connection) -> bool:
             moved = connection.execute(

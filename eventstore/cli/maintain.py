@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eventstore.settings import Settings
     from eventstore.sqlite.checkup import Checkup
     from eventstore.wiring import Embedded
-    from projections.census import Census
+    from projections.ports import Census
 
 _DIFFERENT = 1
 

@@ -161,7 +161,13 @@ class MemoryViews:
         return Snapshot(self.mark, known)
 
     async def commit(
-        self, partition: int, expected: Mark, checkpoint: int, changes: Mapping[ThreadId, ThreadChange]
+        self,
+        partition: int,
+        expected: Mark,
+        checkpoint: int,
+        changes: Mapping[ThreadId, ThreadChange],
+        *,
+        last: Entry | None = None,
     ) -> bool:
         await asyncio.sleep(0)
         if self._heeds_the_mark and expected != self.mark:

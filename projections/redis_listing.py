@@ -1,0 +1,122 @@
+"""Pages of threads from the views in Redis: every partition gives its candidates, the winners' states come after.
+
+One round trip to each shard for ids and sort values, one for states; no state is read that no page may show. Filters
+that have no lists of their own are applied to the candidates, of which a call looks at so many and no more.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
+from eventstore.ids import ThreadId
+from eventstore.state import ThreadState
+from projections.fold import fold_in_force
+from projections.redis_coding import StoredThread, threads_of
+from projections.redis_shards import Argument, Reply, Shards, script
+from projections.selection import ACTIVE_SHELF, ARCHIVED_SHELF, Cursor
+
+_CANDIDATE = struct.Struct(">16sd")
+_LISTS = {ThreadSortKey.CREATED_AT: "c", ThreadSortKey.UPDATED_AT: "u"}
+
+
+Checkpoints: TypeAlias = Mapping[int, int]
+"""How far each partition that answered is folded."""
+
+
+class Candidate(NamedTuple):
+    """A thread that a list holds; candidates compare in the order of the list: ties stand in the order of their ids."""
+
+    score: float
+    key: bytes
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A listing's question, as partitions are asked it."""
+
+    kind: str
+    descending: bool
+    providers: tuple[str, ...]
+    """Whose lists are asked for; empty: all."""
+
+    @classmethod
+    def of(cls, query: ListThreadsParams) -> Question:
+        shelf = ARCHIVED_SHELF if query.archived else ACTIVE_SHELF
+        return cls(
+            kind=f"{_LISTS[query.sort_key]}{shelf}",
+            descending=query.sort_direction is SortDirection.DESC,
+            providers=tuple(dict.fromkeys(query.model_providers or ())),
+        )
+
+    def arguments(self, cursor: Cursor | None, limit: int) -> list[Argument]:
+        score = "" if cursor is None else cursor.micros
+        key = b"" if cursor is None or cursor.thread is None else cursor.thread
+        return [fold_in_force(), self.kind, int(self.descending), limit, score, key, *self.providers]
+
+
+class RedisListing:
+    """Reads pages and ids over all partitions."""
+
+    def __init__(self, shards: Shards, *, partitions: int) -> None:
+        self._shards = shards
+        self._partitions = range(partitions)
+
+    async def candidates(
+        self, question: Question, cursor: Cursor | None, limit: int
+    ) -> tuple[Checkpoints, Sequence[Candidate]]:
+        """Return the first `limit` candidates behind the cursor, fewer only if there are no more.
+
+        Raises:
+            ViewsUnavailable: A partition cannot be read.
+        """
+        arguments = question.arguments(cursor, limit)
+        replies = await self._shards.run_all(script("page"), dict.fromkeys(self._partitions, arguments))
+        found = [
+            Candidate(score, key, partition)
+            for partition, (_, _, packed) in replies.items()
+            for key, score in _CANDIDATE.iter_unpack(packed)
+        ]
+        found.sort(reverse=question.descending)
+        return _checkpoints(replies), found[:limit]
+
+    async def states(self, candidates: Sequence[Candidate]) -> tuple[Checkpoints, dict[bytes, ThreadState]]:
+        """Return how far their partitions are folded, and the states of those candidates that are there still.
+
+        Raises:
+            ViewsUnavailable: A partition cannot be read.
+            DamagedView: A state cannot be decoded.
+        """
+        keys: dict[int, list[bytes]] = {}
+        for candidate in candidates:
+            keys.setdefault(candidate.partition, []).append(candidate.key)
+        calls: dict[int, Sequence[Argument]] = {
+            partition: ["", fold_in_force(), *asked] for partition, asked in keys.items()
+        }
+        replies = await self._shards.run_all(script("snapshot"), calls)
+        states = {
+            key: StoredThread(key, stored).state()
+            for partition, asked in keys.items()
+            for key, stored in zip(asked, replies[partition][2:], strict=True)
+            if stored is not None
+        }
+        return _checkpoints(replies), states
+
+    async def ids(self, low: bytes, high: bytes, limit: int) -> tuple[Checkpoints, list[ThreadId]]:
+        """Return the first ids of threads between two bounds, as ZRANGE BYLEX takes them; deleted threads have none.
+
+        Raises:
+            ViewsUnavailable: A partition cannot be read.
+        """
+        arguments: list[Argument] = ["", fold_in_force(), "i", low, high, limit]
+        replies = await self._shards.run_all(script("ids"), dict.fromkeys(self._partitions, arguments))
+        found = sorted(thread for _, _, keys in replies.values() for thread in threads_of(keys))
+        return _checkpoints(replies), found[:limit]
+
+
+def _checkpoints(replies: Mapping[int, Reply]) -> Checkpoints:
+    return {partition: reply[1] for partition, reply in replies.items()}

@@ -1,0 +1,225 @@
+"""Views that workers keep for many processes, as one of these processes reads them (port `ThreadViews`).
+
+Readers never go back: a process remembers how far it has seen each partition folded, and a lower checkpoint is behind.
+What the workers have not folded yet is read from the log where the answer depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from typing import TypeVar
+
+from eventstore.admission import Lifecycle
+from eventstore.documents import ListThreadsParams, Position
+from eventstore.errors import ViewsBehind, ViewsUnavailable
+from eventstore.ids import ThreadId
+from eventstore.ports import EventFeed, RowPage, ThreadRow, ThreadView
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState
+from projections.fold import fold
+from projections.redis_coding import key_of, thread_of
+from projections.redis_hints import Hints
+from projections.redis_listing import Candidate, Checkpoints, Question, RedisListing
+from projections.redis_shards import Shards
+from projections.redis_views import Reading, RedisViews
+from projections.selection import Cursor, Selection, format_cursor, parse_cursor
+
+T = TypeVar("T")
+
+CANDIDATES = 2_000
+"""Most threads that one page looks at; one that would need more ends early, with a cursor."""
+_CANDIDATES_AT_A_TIME = 250
+"""Threads looked at together where filters may refuse them."""
+_POLL_AFTER, _POLL_EVERY = 0.05, 1.0
+"""Seconds until views are read again without a hint: at first, and after a while."""
+_PATIENCE = 2.0
+"""Seconds for which views that cannot be read are tried again by whoever waits: a master may be changing."""
+
+
+class SharedViews:
+    """The views of a log's partitions, for one process of many."""
+
+    def __init__(self, feed: EventFeed, shards: Shards, *, partitions: int, within: float = 30.0) -> None:
+        """Take the log and the shards; `within` is how many seconds a read may take that waits or reads the log."""
+        self._feed = feed
+        self._partitions = partitions
+        self._within = within
+        self._stored = RedisViews(shards, partition_of=feed.partition_of)
+        self._listing = RedisListing(shards, partitions=partitions)
+        self._hints = Hints(shards)
+        self._seen: defaultdict[int, int] = defaultdict(int)
+
+    def __repr__(self) -> str:
+        return f"<SharedViews {self._stored!r} seen={dict(self._seen)}>"
+
+    async def close(self) -> None:
+        """Stop listening for hints."""
+        await self._hints.close()
+
+    async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
+        partition = self._feed.partition_of(thread_id)
+        goal = max(position.offset + 1, self._seen[partition])
+        try:
+            async with asyncio.timeout(within):
+                read = await self._reached(partition, thread_id, goal)
+        except TimeoutError as exc:
+            raise ViewsBehind(
+                f"the views of partition {partition} are at {self._seen[partition]}, and did not reach {position} "
+                f"within {within:g} s; try again, and see whether its worker runs"
+            ) from exc
+        return None if read.state is UNKNOWN_THREAD else ThreadView(read.state, read.mark.checkpoint)
+
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+        partition = self._feed.partition_of(thread_id)
+        async with self._in_time("the log behind the views was not read"):
+            # Sampled first: the tail is bounded, and whatever the views have folded beyond it is newer.
+            end = await self._feed.end(partition)
+            read = await self._stored.thread(thread_id, start=None if span is None else span.start or 0)
+            self._note(partition, read.mark.checkpoint)
+            state, tail = await self._folded(thread_id, read, end)
+        if state is UNKNOWN_THREAD:
+            return None
+        indexed: Sequence[IndexEntry] = ()
+        if span is not None and state.head.lifecycle is not Lifecycle.DELETED:
+            indexed = _within(span, state.head.items, (*read.entries, *tail))
+        return ThreadView(state, max(end, read.mark.checkpoint), indexed)
+
+    async def page(self, query: ListThreadsParams, *, exact: bool = False) -> RowPage:
+        """Return one page of threads, as of checkpoints that are no lower than any this process has seen.
+
+        What a flush anywhere waited for is in it. `exact` has it wait until everything logged so far is folded.
+
+        Raises:
+            InvalidRequest: The cursor is none.
+            ViewsUnavailable: The views of a partition cannot be read, or do not come as far in time.
+        """
+        cursor = parse_cursor(query.cursor) if query.cursor is not None else None
+        if query.page_size == 0 or query.cwd_filters == ():
+            return RowPage((), None)
+        async with self._in_time("the views did not come far enough"):
+            return await self._page(query, cursor, await self._goals(exact=exact))
+
+    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
+        digits = prefix.replace("-", "").lower()
+        low, high = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
+        async with self._in_time("the views did not come far enough"):
+            return await self._ids(b"[" + low, b"[" + high, limit, await self._goals(exact=True))
+
+    async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
+        low = b"-" if after is None else b"(" + key_of(after)
+        async with self._in_time("the views did not come far enough"):
+            # Whoever goes through all ids asks for the log's end once: what is folded by then is in every later answer.
+            return await self._ids(low, b"+", limit, await self._goals(exact=after is None))
+
+    async def _reached(self, partition: int, thread_id: ThreadId, goal: int) -> Reading:
+        """Read until the checkpoint is at least the goal."""
+        clock = asyncio.get_running_loop().time
+        unreadable_since: float | None = None
+        for attempt in count():
+            hint = self._hints.next(partition)
+            try:
+                read = await self._stored.thread(thread_id)
+            except ViewsUnavailable:
+                unreadable_since = unreadable_since or clock()
+                if clock() - unreadable_since > _PATIENCE:
+                    raise
+            else:
+                unreadable_since = None
+                self._note(partition, read.mark.checkpoint)
+                if read.mark.checkpoint >= goal:
+                    return read
+            await _hinted([hint], attempt)
+        raise AssertionError("unreachable")
+
+    async def _folded(self, thread_id: ThreadId, read: Reading, end: int) -> tuple[ThreadState, Sequence[IndexEntry]]:
+        """Fold what the log holds of the thread between the checkpoint and `end`, as the worker will."""
+        state, tail = read.state, list[IndexEntry]()
+        if read.mark.checkpoint < end:
+            async for entries in self._feed.replay(thread_id, start=read.mark.checkpoint, stop=end):
+                change = fold({} if state is UNKNOWN_THREAD else {thread_id: state}, entries).changes.get(thread_id)
+                if change is not None:
+                    state = change.after
+                    tail.extend(change.indexed)
+        return state, tail
+
+    async def _page(self, query: ListThreadsParams, cursor: Cursor | None, goals: Checkpoints) -> RowPage:
+        selection, question = Selection.of(query), Question.of(query)
+        size, left = query.page_size, CANDIDATES
+        found: list[tuple[Candidate, ThreadState]] = []
+        while True:
+            # One more than the page takes says whether there is another page.
+            limit = min(left, max(size + 1 - len(found), _CANDIDATES_AT_A_TIME if selection.looks_inside else 0))
+            candidates = await self._far_enough(goals, partial(self._listing.candidates, question, cursor, limit))
+            states = await self._far_enough(goals, partial(self._listing.states, candidates))
+            for candidate in candidates:
+                state = states.get(candidate.key)
+                if state is not None and selection.admits(state):  # it may have changed since it was listed
+                    found.append((candidate, state))
+            left -= len(candidates)
+            if len(found) > size:
+                return _row_page(found[:size], found[size - 1][0])
+            if len(candidates) < limit:
+                return _row_page(found, None)
+            if not left:
+                return _row_page(found, candidates[-1])
+            cursor = Cursor(int(candidates[-1].score), candidates[-1].key)
+
+    async def _ids(self, low: bytes, high: bytes, limit: int, goals: Checkpoints) -> Sequence[ThreadId]:
+        return await self._far_enough(goals, partial(self._listing.ids, low, high, limit))
+
+    async def _goals(self, *, exact: bool) -> Checkpoints:
+        """Say how far each partition has to be folded."""
+        goals = dict(self._seen)
+        if exact:
+            ends = await asyncio.gather(*map(self._feed.end, range(self._partitions)))
+            for partition, end in enumerate(ends):
+                goals[partition] = max(end, goals.get(partition, 0))
+        return goals
+
+    async def _far_enough(self, goals: Checkpoints, ask: Callable[[], Awaitable[tuple[Checkpoints, T]]]) -> T:
+        """Ask until what is answered is as of the goals."""
+        hints: list[asyncio.Future[None]] = []
+        for attempt in count():
+            checkpoints, answer = await ask()
+            for partition, checkpoint in checkpoints.items():
+                self._note(partition, checkpoint)
+            behind = [p for p, checkpoint in checkpoints.items() if checkpoint < goals.get(p, 0)]
+            if not behind:
+                return answer
+            if hints:
+                await _hinted(hints, attempt)
+            hints = [self._hints.next(partition) for partition in behind]
+        raise AssertionError("unreachable")
+
+    def _note(self, partition: int, checkpoint: int) -> None:
+        self._seen[partition] = max(self._seen[partition], checkpoint)
+
+    @asynccontextmanager
+    async def _in_time(self, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._within):
+                yield
+        except TimeoutError as exc:
+            raise ViewsUnavailable(f"{what} within {self._within:g} s; see whether the workers run") from exc
+
+
+async def _hinted(hints: Iterable[asyncio.Future[None]], attempt: int) -> None:
+    """Wait for one of the hints, or until it is time to look without one."""
+    pause = min(_POLL_EVERY, _POLL_AFTER * 1.5 ** min(attempt, 20))
+    await asyncio.wait(hints, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _row_page(found: Sequence[tuple[Candidate, ThreadState]], last: Candidate | None) -> RowPage:
+    """Return the rows; the next page begins behind the last candidate."""
+    rows = [ThreadRow(thread_of(candidate.key), state) for candidate, state in found]
+    # Made from the score, which is what the list is ordered by.
+    return RowPage(rows, None if last is None else format_cursor(int(last.score), last.key))
+
+
+def _within(span: slice, items: int, entries: Iterable[IndexEntry]) -> list[IndexEntry]:
+    start, stop, _ = span.indices(items)
+    return [entry for entry in entries if entry.ordinal < stop and entry.ordinal + entry.items > start]
