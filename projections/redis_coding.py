@@ -8,6 +8,7 @@ below 128, it can be read from its end.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -64,6 +65,20 @@ _FIELDS_BY_CODE = {code: name for name, code in SUMMARY_CODES.items()}
 _CODES = tuple(SUMMARY_CODES.values())
 _DEFAULTS = tuple(getattr(EMPTY, name) for name in SUMMARY_CODES)
 _in_summary = attrgetter(*SUMMARY_CODES)
+_USUAL = (
+    b'","mm":"disabled","hm":"paginated","pp":"{\\"type\\":\\"managed\\",\\"read-only\\",\\"danger-full-access\\"}","e":"high"'
+    b',"e":"low","s":"\\"exec\\"","s":"\\"vscode\\"","am":"\\"never\\"","t":0,"v":"openai","m":"gpt-5-codex","e":"medium"'
+    b',"c":"/home/","cv":"0.1","s":"\\"cli\\"","gs":"","gb":"main","go":"https://github.com/","go":"git@github.com:"'
+    b',"am":"\\"on-request\\"","sp":"{\\"type\\":\\"workspace-write\\",\\"writable_roots\\":[],\\"mode\\":'
+    b'\\"workspace-write\\",\\"network_access\\":false,\\"exclude_tmpdir_env_var\\":false,\\"exclude_slash_tmp\\":false}"'
+    b',"tu":"{\\"input_tokens\\":,\\"cached_input_tokens\\":,\\"cache_write_input_tokens\\":0,\\"output_tokens\\":'
+    b',\\"reasoning_output_tokens\\":,\\"total_tokens\\":}","fm":0,"hm":"legacy"}'
+)
+"""What summaries mostly say, likeliest last: deflated upon it, they take a third. Changing it takes another `FOLD`."""
+_WINDOW = -10
+"""A raw deflate window of 1 KiB: summaries are short, and making a larger one ready takes longer than filling it."""
+_deflated = zlib.compressobj(3, zlib.DEFLATED, _WINDOW, 2, zlib.Z_DEFAULT_STRATEGY, _USUAL).copy
+_inflated = zlib.decompressobj(_WINDOW, _USUAL).copy
 _LIKE_PREVIEW = ("t", "fm")
 """Codes of texts that mostly are the preview's; 0 says that one is."""
 
@@ -172,7 +187,8 @@ def _summary(summary: Summary) -> bytes:
     for code in _LIKE_PREVIEW:
         if kept.get(code) == summary.preview and summary.preview:
             kept[code] = 0
-    return orjson.dumps(kept)
+    deflate = _deflated()
+    return deflate.compress(orjson.dumps(kept)) + deflate.flush()
 
 
 class StoredThread:
@@ -213,7 +229,7 @@ class StoredThread:
                 start=start,
                 frozen=frozen,
             )
-        except (ValueError, TypeError, LookupError) as exc:
+        except (ValueError, TypeError, LookupError, zlib.error) as exc:
             raise damaged(self.key, exc) from exc
 
     def entries(self, earlier: bytes, *, start: int) -> list[IndexEntry]:
@@ -230,7 +246,7 @@ def damaged(key: bytes, exc: Exception) -> DamagedView:
 
 
 def _read_summary(stored: bytes, created_at: int, updated_at: int) -> Summary:
-    kept: dict[str, Any] = orjson.loads(stored)
+    kept: dict[str, Any] = orjson.loads(_inflated().decompress(stored))
     for code in _LIKE_PREVIEW:
         if kept.get(code) == 0:
             kept[code] = kept["p"]

@@ -7,19 +7,21 @@ that have no lists of their own are applied to the candidates, of which a call l
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from heapq import nlargest, nsmallest
+from itertools import chain
+from typing import TypeAlias
 
 from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.ids import ThreadId
 from eventstore.state import ThreadState
 from projections.fold import fold_in_force
-from projections.redis_coding import StoredThread, threads_of
+from projections.redis_coding import StoredThread, thread_of, threads_of
 from projections.redis_shards import Argument, Reply, Shards, script
 from projections.selection import ACTIVE_SHELF, ARCHIVED_SHELF, Cursor
 
-_CANDIDATE = struct.Struct(">16sd")
+_CANDIDATE = struct.Struct(">d16s")
 _LISTS = {ThreadSortKey.CREATED_AT: "c", ThreadSortKey.UPDATED_AT: "u"}
 
 
@@ -27,12 +29,8 @@ Checkpoints: TypeAlias = Mapping[int, int]
 """How far each partition that answered is folded."""
 
 
-class Candidate(NamedTuple):
-    """A thread that a list holds; candidates compare in the order of the list: ties stand in the order of their ids."""
-
-    score: float
-    key: bytes
-    partition: int
+Candidate: TypeAlias = "tuple[float, bytes]"
+"""Sort value and binary id of a thread that a list holds; candidates compare as they are listed, ties by their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +60,9 @@ class Question:
 class RedisListing:
     """Reads pages and ids over all partitions."""
 
-    def __init__(self, shards: Shards, *, partitions: int) -> None:
+    def __init__(self, shards: Shards, *, partitions: int, partition_of: Callable[[ThreadId], int]) -> None:
         self._shards = shards
+        self._partition_of = partition_of
         self._partitions = range(partitions)
 
     async def candidates(
@@ -76,13 +75,9 @@ class RedisListing:
         """
         arguments = question.arguments(cursor, limit)
         replies = await self._shards.run_all(script("page"), dict.fromkeys(self._partitions, arguments))
-        found = [
-            Candidate(score, key, partition)
-            for partition, (_, _, packed) in replies.items()
-            for key, score in _CANDIDATE.iter_unpack(packed)
-        ]
-        found.sort(reverse=question.descending)
-        return _checkpoints(replies), found[:limit]
+        found = chain.from_iterable(_CANDIDATE.iter_unpack(packed) for _, _, packed in replies.values())
+        first = nlargest if question.descending else nsmallest
+        return _checkpoints(replies), first(limit, found)
 
     async def states(self, candidates: Sequence[Candidate]) -> tuple[Checkpoints, dict[bytes, ThreadState]]:
         """Return how far their partitions are folded, and the states of those candidates that are there still.
@@ -92,8 +87,8 @@ class RedisListing:
             DamagedView: A state cannot be decoded.
         """
         keys: dict[int, list[bytes]] = {}
-        for candidate in candidates:
-            keys.setdefault(candidate.partition, []).append(candidate.key)
+        for _, key in candidates:
+            keys.setdefault(self._partition_of(thread_of(key)), []).append(key)
         calls: dict[int, Sequence[Argument]] = {
             partition: ["", fold_in_force(), *asked] for partition, asked in keys.items()
         }

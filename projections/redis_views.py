@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from eventstore.admission import Lifecycle
 from eventstore.events import Event
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
@@ -109,10 +110,11 @@ class RedisViews:
         if stored is None:
             return Reading(mark, UNKNOWN_THREAD, ())
         thread = StoredThread(key, stored)
-        if start is None:
-            return Reading(mark, thread.state(), ())
+        state = thread.state()
+        if start is None or state.head.lifecycle is Lifecycle.DELETED:
+            return Reading(mark, state, ())
         first = max(0, thread.items + start) if start < 0 else start
-        return Reading(mark, thread.state(), thread.entries(earlier, start=first))
+        return Reading(mark, state, thread.entries(earlier, start=first))
 
     async def known_threads(self, partition: int) -> Sequence[ThreadId]:
         """Return every thread that is in the views, deleted and frozen ones too.

@@ -49,7 +49,7 @@ class SharedViews:
         self._partitions = partitions
         self._within = within
         self._stored = RedisViews(shards, partition_of=feed.partition_of)
-        self._listing = RedisListing(shards, partitions=partitions)
+        self._listing = RedisListing(shards, partitions=partitions, partition_of=feed.partition_of)
         self._hints = Hints(shards)
         self._seen: defaultdict[int, int] = defaultdict(int)
 
@@ -156,7 +156,7 @@ class SharedViews:
             candidates = await self._far_enough(goals, partial(self._listing.candidates, question, cursor, limit))
             states = await self._far_enough(goals, partial(self._listing.states, candidates))
             for candidate in candidates:
-                state = states.get(candidate.key)
+                state = states.get(candidate[1])
                 if state is not None and selection.admits(state):  # it may have changed since it was listed
                     found.append((candidate, state))
             left -= len(candidates)
@@ -166,7 +166,7 @@ class SharedViews:
                 return _row_page(found, None)
             if not left:
                 return _row_page(found, candidates[-1])
-            cursor = Cursor(int(candidates[-1].score), candidates[-1].key)
+            cursor = _place_of(candidates[-1])
 
     async def _ids(self, low: bytes, high: bytes, limit: int, goals: Checkpoints) -> Sequence[ThreadId]:
         return await self._far_enough(goals, partial(self._listing.ids, low, high, limit))
@@ -215,9 +215,14 @@ async def _hinted(hints: Iterable[asyncio.Future[None]], attempt: int) -> None:
 
 def _row_page(found: Sequence[tuple[Candidate, ThreadState]], last: Candidate | None) -> RowPage:
     """Return the rows; the next page begins behind the last candidate."""
-    rows = [ThreadRow(thread_of(candidate.key), state) for candidate, state in found]
-    # Made from the score, which is what the list is ordered by.
-    return RowPage(rows, None if last is None else format_cursor(int(last.score), last.key))
+    rows = [ThreadRow(thread_of(key), state) for (_, key), state in found]
+    return RowPage(rows, None if last is None else format_cursor(int(last[0]), last[1]))
+
+
+def _place_of(candidate: Candidate) -> Cursor:
+    """Return the candidate's place: made from the score, which is what lists are ordered by."""
+    score, key = candidate
+    return Cursor(int(score), key)
 
 
 def _within(span: slice, items: int, entries: Iterable[IndexEntry]) -> list[IndexEntry]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.redis_server import RedisServer, running
+
 pytest_plugins = ["tests.support.services"]
 
 EXAMPLE_HOME = Path(__file__).parent.parent / "compose" / "example-home"
@@ -24,6 +26,13 @@ settings.register_profile(
 )
 settings.register_profile("search", settings.get_profile("ci"), derandomize=False, max_examples=1_000)
 settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that the tests of one process share; who asks for it empties it first."""
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,6 @@
 -- The first candidates for a page. ARGV: fold, kind and shelf of the list, 1 if descending, most ids, score and id of the
 -- cursor ('' for none), providers ('' for none at all: every list).
--- Returns {generation, checkpoint, ids and scores packed as 16 bytes and a double each, list after list}.
+-- Returns {generation, checkpoint, scores and ids packed as a double and 16 bytes each, list after list}.
 if is_replica() then return refused('replica') end
 local prefix, generation, checkpoint = generation_of('', ARGV[1])
 if not prefix then return refused(generation) end
@@ -54,7 +54,7 @@ for number in pairs(numbers) do
         found = redis.call('ZRANGE', list, place, place + limit - 1, 'WITHSCORES')
     end
     for i = 1, #found, 2 do
-        packed[#packed + 1] = found[i] .. struct.pack('>d', tonumber(found[i + 1]))
+        packed[#packed + 1] = struct.pack('>d', tonumber(found[i + 1])) .. found[i]
     end
 end
 return {tonumber(generation), tonumber(checkpoint), table.concat(packed)}
