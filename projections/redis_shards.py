@@ -169,7 +169,9 @@ async def open_shards(url: str, name: str, *, within: float = 30.0) -> AsyncIter
 
 async def _connected(url: str, address: str, within: float) -> Redis | RedisCluster:
     settings: dict[str, Any] = {
-        "socket_timeout": within,
+        # None: with one, redis-py waits for each write by `asyncio.wait_for`, which before Python 3.12 may swallow a
+        # cancellation. Every call has a deadline around it.
+        "socket_timeout": None,
         "socket_connect_timeout": within,
         "socket_keepalive": True,
         "max_connections": 2 * AT_ONCE,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 from eventstore.admission import CurrentWriter, Head, Lifecycle
 from eventstore.codex.metadata import EMPTY
 from eventstore.documents import Position
-from eventstore.events import Event, Item, items_of
-from eventstore.ids import EventId, ThreadId, WriterId
+from eventstore.events import Event, Item, ItemsAppended, ThreadCreated, ThreadDeleted, items_of
+from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_thread_id, new_writer_id
+from eventstore.jsontext import dumps
 from eventstore.ports import Entry
 from eventstore.state import ThreadState
 from tests.support.logs import NOON, thread_number
@@ -56,6 +57,38 @@ class PartitionedFeed:
     async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
         entries = self.partitions[self.partition_of(thread_id)]
         return [items_of(cast("Event", entries[offset].event)) for offset in offsets]
+
+
+class Teller:
+    """One thread's writer: says events that count."""
+
+    def __init__(self, feed: PartitionedFeed, thread_id: ThreadId | None = None, *, provider: str = "openai") -> None:
+        self.feed = feed
+        self.thread_id = new_thread_id() if thread_id is None else thread_id
+        self._writer = new_writer_id()
+        self._seq = 0
+        meta = dumps({"id": self.thread_id, "cwd": "/work", "source": "cli", "model_provider": provider})
+        self.position = feed.say(
+            ThreadCreated(**self._envelope(), **self._turn(), session_meta=Item(NOON // 1000, "session_meta", meta))
+        )
+
+    def say(self, *texts: str) -> Position:
+        """Append a message of the user for each text; return where they lie."""
+        items = tuple(
+            Item(NOON // 1000, "event_msg", dumps({"type": "user_message", "message": text})) for text in texts
+        )
+        self.position = self.feed.say(ItemsAppended(**self._envelope(), **self._turn(), items=items))
+        return self.position
+
+    def delete(self) -> Position:
+        return self.feed.say(ThreadDeleted(**self._envelope(), commands_seen=0))
+
+    def _envelope(self) -> dict[str, Any]:
+        return {"event_id": new_event_id(), "thread_id": self.thread_id, "occurred_at": NOON}
+
+    def _turn(self) -> dict[str, Any]:
+        self._seq += 1
+        return {"writer_id": self._writer, "writer_seq": self._seq - 1}
 
 
 def states_to_list(random: Random, count: int) -> dict[ThreadId, ThreadState]:

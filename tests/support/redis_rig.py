@@ -71,7 +71,7 @@ async def rig(
 
 
 def contents(server: RedisServer) -> Contents:
-    """Return everything in the server, lists by the names of their providers: the numbers are in order of appearance."""
+    """Return everything in the server; lists by their providers, whose numbers are in order of appearance."""
     with server.client() as client:
         return {_named(client, key): _value(client, key) for key in client.scan_iter() if not _NUMBERS.fullmatch(key)}
 
