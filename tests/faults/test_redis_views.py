@@ -268,14 +268,13 @@ async def test_reads_cancelled_anywhere_give_nobody_anothers_answer(made: Rig, f
     for number, teller in enumerate(tellers):
         teller.say(*(f"{n}" for n in range(number)))
     await made.serve()
-    cut = 0
-    for place in count(1):
-        if not await cancelled_at(place, made.shared.get(tellers[place % 6].thread_id)):
-            break
-        cut += 1
-        views = await asyncio.gather(*(made.shared.get(teller.thread_id) for teller in tellers))
-        assert [1 + number for number in range(6)] == [view.state.head.items for view in views if view is not None]
-    assert cut > 1
+    for teller in tellers:
+        for place in count(1):
+            if not await cancelled_at(place, made.shared.get(teller.thread_id)):
+                break
+            views = await asyncio.gather(*(made.shared.get(teller.thread_id) for teller in tellers))
+            assert list(range(1, 7)) == [view.state.head.items for view in views if view is not None]
+        assert place > 1
 
 
 async def test_a_thread_taken_out_of_redis_is_noticed_before_anything_is_written(
@@ -673,7 +672,9 @@ async def test_every_call_takes_the_round_trips_it_has_to(
     assert [PARTITIONS] == await trips.of(made.shared.matching(thread_id, limit=2))
     for asked in ({}, {"model_providers": ("openai",)}, {"page_size": 5}):
         query = ListThreadsParams.model_validate(asked)
-        assert [PARTITIONS, PARTITIONS] == await trips.of(made.shared.page(query))
+        candidates, states = await trips.of(made.shared.page(query))
+        assert candidates == PARTITIONS
+        assert 1 <= states <= PARTITIONS
 
 
 # Many random logs over several partitions at once.

@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 _START_WITHIN = 20.0
 """Seconds until a server has to answer, on a machine that is busy with other tests."""
@@ -52,7 +54,22 @@ class RedisServer:
                     time.sleep(0.02)
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port)
+        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
+
+    def follow(self, master: RedisServer) -> None:
+        """Become a replica."""
+        with self.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", master.port)
+
+    def copy(self, master: RedisServer) -> None:
+        """Be a replica until everything is here, and then a master of one's own."""
+        self.follow(master)
+        with self.client() as here, master.client() as there:
+            deadline = time.monotonic() + _START_WITHIN
+            while here.info("replication")["master_link_status"] != "up" or here.dbsize() != there.dbsize():
+                assert time.monotonic() < deadline, "the replica does not catch up"
+                time.sleep(0.02)
+            here.execute_command("REPLICAOF", "NO", "ONE")
 
     def hold(self) -> None:
         """Let the process stand still: it takes connections and answers nothing."""
