@@ -18,6 +18,7 @@ import orjson
 
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import EMPTY, NO_FACTS, Facts, Summary
+from eventstore.codex.observation import TOKEN_COUNTS
 from eventstore.ids import ThreadId
 from eventstore.state import IndexEntry, ThreadState, head_from_json, head_to_json
 from projections.ports import DamagedView, ThreadChange
@@ -53,14 +54,14 @@ SUMMARY_CODES = {
     "approval_mode": "am",
     "sandbox_policy": "sp",
     "permission_profile": "pp",
-    "token_usage": "tu",
     "first_user_message": "fm",
     "memory_mode": "mm",
     "history_mode": "hm",
     "history_base": "hb",
     "imported": "im",
 }
-"""The summary's fields but the two times that the head carries. A code once given is never given to another field."""
+"""The summary's fields but for those which the head carries, as they change with most appends. A code once given is
+never given to another field."""
 _FIELDS_BY_CODE = {code: name for name, code in SUMMARY_CODES.items()}
 _CODES = tuple(SUMMARY_CODES.values())
 _DEFAULTS = tuple(getattr(EMPTY, name) for name in SUMMARY_CODES)
@@ -71,8 +72,7 @@ _USUAL = (
     b',"c":"/home/","cv":"0.1","s":"\\"cli\\"","gs":"","gb":"main","go":"https://github.com/","go":"git@github.com:"'
     b',"am":"\\"on-request\\"","sp":"{\\"type\\":\\"workspace-write\\",\\"writable_roots\\":[],\\"mode\\":'
     b'\\"workspace-write\\",\\"network_access\\":false,\\"exclude_tmpdir_env_var\\":false,\\"exclude_slash_tmp\\":false}"'
-    b',"tu":"{\\"input_tokens\\":,\\"cached_input_tokens\\":,\\"cache_write_input_tokens\\":0,\\"output_tokens\\":'
-    b',\\"reasoning_output_tokens\\":,\\"total_tokens\\":}","fm":0,"hm":"legacy"}'
+    b',"fm":0,"hm":"legacy"}'
 )
 """What summaries mostly say, likeliest last: deflated upon it, they take a third. Changing it takes another `FOLD`."""
 _WINDOW = -10
@@ -89,7 +89,7 @@ _COUNTED = (Lifecycle.ACTIVE, Lifecycle.ARCHIVED, Lifecycle.DELETED)
 
 
 def key_of(thread_id: ThreadId) -> bytes:
-    return UUID(thread_id).bytes
+    return bytes.fromhex(thread_id.replace("-", ""))
 
 
 def thread_of(key: bytes) -> ThreadId:
@@ -172,9 +172,22 @@ def _head(state: ThreadState) -> bytes:
     facts = state.run_facts
     summary = state.summary
     run_facts = None if facts == NO_FACTS else [facts.latest, dict(facts.first), dict(facts.last)]
+    usage = None if summary.token_usage is None else _usage(summary.token_usage)
     values = head_to_json(state.head)
-    values += (state.start, summary.created_at, summary.updated_at, state.frozen, run_facts)
+    values += (state.start, summary.created_at, summary.updated_at, state.frozen, run_facts, usage)
     return orjson.dumps(values)
+
+
+def _usage(text: str) -> list[int] | str:
+    """Return the six counts, or the text if it is not just these in their order."""
+    counts = orjson.loads(text)
+    if isinstance(counts, dict) and tuple(counts) == TOKEN_COUNTS and _usage_text(counts.values()) == text:
+        return list(counts.values())
+    return text
+
+
+def _usage_text(counts: Iterable[int]) -> str:
+    return orjson.dumps(dict(zip(TOKEN_COUNTS, counts, strict=True))).decode()
 
 
 def _same_summary(one: Summary, other: Summary) -> bool:
@@ -221,10 +234,12 @@ class StoredThread:
         """
         try:
             values = orjson.loads(self.head)
-            start, created_at, updated_at, frozen, facts = values[_HEAD_FIELDS:]
+            start, created_at, updated_at, frozen, facts, usage = values[_HEAD_FIELDS:]
+            summary = _read_summary(self.summary)
+            summary["token_usage"] = _usage_text(usage) if isinstance(usage, list) else usage
             return ThreadState(
                 head=head_from_json(values[:_HEAD_FIELDS]),
-                summary=_read_summary(self.summary, created_at, updated_at),
+                summary=Summary(created_at, updated_at, **summary),
                 run_facts=NO_FACTS if facts is None else Facts(*facts),
                 start=start,
                 frozen=frozen,
@@ -245,22 +260,26 @@ def damaged(key: bytes, exc: Exception) -> DamagedView:
     return DamagedView(f"the view of thread {thread_of(key)} is damaged ({exc}); build the views anew")
 
 
-def _read_summary(stored: bytes, created_at: int, updated_at: int) -> Summary:
+def _read_summary(stored: bytes) -> dict[str, Any]:
     kept: dict[str, Any] = orjson.loads(_inflated().decompress(stored))
     for code in _LIKE_PREVIEW:
         if kept.get(code) == 0:
             kept[code] = kept["p"]
-    fields = {_FIELDS_BY_CODE[code]: value for code, value in kept.items()}
-    return Summary(created_at, updated_at, **fields)
+    return {_FIELDS_BY_CODE[code]: value for code, value in kept.items()}
 
 
 def _varint(number: int) -> bytes:
+    if number < 128:
+        return _ONE_BYTE[number]
     groups = bytearray()
     while number >= 128:
         groups.append(number & 127 | 128)
         number >>= 7
     groups.append(number)
     return bytes(groups)
+
+
+_ONE_BYTE = tuple(bytes((number,)) for number in range(128))
 
 
 def _index(entries: Sequence[IndexEntry]) -> bytes:
