@@ -19,7 +19,7 @@ from eventstore.documents import ListThreadsParams, Position
 from eventstore.errors import ViewsBehind, ViewsUnavailable
 from eventstore.ids import ThreadId
 from eventstore.ports import EventFeed, RowPage, ThreadRow, ThreadView
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, spanned
 from projections.fold import fold
 from projections.redis_coding import key_of, thread_of
 from projections.redis_hints import Hints
@@ -226,5 +226,5 @@ def _place_of(candidate: Candidate) -> Cursor:
 
 
 def _within(span: slice, items: int, entries: Iterable[IndexEntry]) -> list[IndexEntry]:
-    start, stop, _ = span.indices(items)
+    start, stop = spanned(span, items)
     return [entry for entry in entries if entry.ordinal < stop and entry.ordinal + entry.items > start]

@@ -677,6 +677,26 @@ async def test_every_call_takes_the_round_trips_it_has_to(
         assert 1 <= states <= PARTITIONS
 
 
+# Memory.
+
+
+async def test_a_thread_of_twenty_appends_takes_at_most_1200_bytes(server: RedisServer) -> None:
+    feed = PartitionedFeed(1)
+    tellers = [Teller(feed, provider=("openai", "azure", "local")[number % 3]) for number in range(1_000)]
+    for number in range(20):
+        for teller in tellers:
+            teller.say(f"{number}: please refactor the projector so that it commits in batches, then run the tests")
+    with server.client() as client:
+        client.flushall()
+        before = client.info("memory")["used_memory"]
+    async with rig(server.url, feed) as made:
+        await made.serve()
+    with server.client() as client:
+        taken = client.info("memory")["used_memory"] - before
+
+    assert taken / len(tellers) < 1_200
+
+
 # Many random logs over several partitions at once.
 
 

@@ -1,0 +1,28 @@
+"""What the embedded store does not load: it starts quickly, and runs where the cluster's extra is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CLUSTER = ("aiokafka", "redis", "hiredis", "projections.shared")
+
+OPENING = """
+import asyncio, sys
+from eventstore import ListThreadsParams, open_store
+
+async def main():
+    async with open_store("sqlite::memory:") as store:
+        await store.list_threads(ListThreadsParams())
+
+asyncio.run(main())
+print(*sys.modules)
+"""
+
+
+def test_opening_an_embedded_store_loads_nothing_of_the_cluster() -> None:
+    done = subprocess.run([sys.executable, "-c", OPENING], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+
+    assert "projections.embedded" in loaded
+    assert not loaded.intersection(CLUSTER)
