@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection
 
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from projections.redis_shards import Shards
 
@@ -53,7 +53,7 @@ class Hints:
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._subscribe_to_more(subscription))
                         tasks.create_task(self._read(subscription))
-            except* (RedisError, OSError):
+            except* (RedisError, RedisClusterException, OSError):
                 await asyncio.sleep(_SUBSCRIBE_AGAIN_AFTER)
 
     async def _subscribe_to_more(self, subscription: PubSub) -> None:

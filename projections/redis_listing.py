@@ -10,8 +10,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest, nsmallest
-from itertools import chain
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.ids import ThreadId
@@ -31,6 +30,14 @@ Checkpoints: TypeAlias = Mapping[int, int]
 
 Candidate: TypeAlias = "tuple[float, bytes]"
 """Sort value and binary id of a thread that a list holds; candidates compare as they are listed, ties by their ids."""
+
+
+class Candidates(NamedTuple):
+    """Some candidates, in the order of the list."""
+
+    those: Sequence[Candidate]
+    more: bool
+    """Whether there may be others behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +73,31 @@ class RedisListing:
         self._partitions = range(partitions)
 
     async def candidates(
-        self, question: Question, cursor: Cursor | None, limit: int
-    ) -> tuple[Checkpoints, Sequence[Candidate]]:
-        """Return the first `limit` candidates behind the cursor, fewer only if there are no more.
+        self, question: Question, cursor: Cursor | None, limit: int, *, each: int
+    ) -> tuple[Checkpoints, Candidates]:
+        """Return the first candidates behind the cursor, at most `limit`, having asked every list for `each`.
+
+        With as many of each they are `limit` in all, unless there are no more.
 
         Raises:
             ViewsUnavailable: A partition cannot be read.
         """
-        arguments = question.arguments(cursor, limit)
+        arguments = question.arguments(cursor, each)
         replies = await self._shards.run_all(script("page"), dict.fromkeys(self._partitions, arguments))
-        found = chain.from_iterable(_CANDIDATE.iter_unpack(packed) for _, _, packed in replies.values())
+        found: list[Candidate] = []
+        ends: list[Candidate] = []
+        for _, _, packed, packed_ends in replies.values():
+            found += _CANDIDATE.iter_unpack(packed)
+            ends += _CANDIDATE.iter_unpack(packed_ends)
+        # What a list holds behind the last that it gave stands behind that one: up to the first such end all are known.
+        if ends and question.descending:
+            end = max(ends)
+            found = [candidate for candidate in found if candidate >= end]
+        elif ends:
+            end = min(ends)
+            found = [candidate for candidate in found if candidate <= end]
         first = nlargest if question.descending else nsmallest
-        return _checkpoints(replies), first(limit, found)
+        return _checkpoints(replies), Candidates(first(limit, found), more=bool(ends) or len(found) > limit)
 
     async def states(self, candidates: Sequence[Candidate]) -> tuple[Checkpoints, dict[bytes, ThreadState]]:
         """Return how far their partitions are folded, and the states of those candidates that are there still.

@@ -20,7 +20,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from eventstore.errors import ViewsUnavailable
 from projections.redis_edge import address_of, check_settings, refusal, translated
@@ -128,7 +128,7 @@ class Shards:
         try:
             async with asyncio.timeout(self._within), self._turns:
                 yield
-        except (RedisError, OSError) as exc:
+        except (RedisError, RedisClusterException, OSError) as exc:
             # A TimeoutError is an OSError too.
             if isinstance(exc, TimeoutError):
                 raise ViewsUnavailable(f"{self.address} did not answer within {self._within:g} s; try again") from exc
@@ -159,7 +159,7 @@ async def open_shards(url: str, name: str, *, within: float = 30.0) -> AsyncIter
                 client = await _connected(url, address, within)
         except TimeoutError as exc:
             raise ViewsUnavailable(f"{address} did not answer within {within:g} s; try again") from exc
-        except (RedisError, OSError, ValueError) as exc:
+        except (RedisError, RedisClusterException, OSError, ValueError) as exc:
             raise translated(exc, address) from exc
         yield Shards(client, name, address=address, within=within)
     finally:

@@ -34,6 +34,8 @@ CANDIDATES = 2_000
 """Most threads that one page looks at; one that would need more ends early, with a cursor."""
 _CANDIDATES_AT_A_TIME = 250
 """Threads looked at together where filters may refuse them."""
+_SPARE = 8
+"""How many more than its share each list is asked for then: shares are seldom even."""
 _POLL_AFTER, _POLL_EVERY = 0.05, 1.0
 """Seconds until views are read again without a hint: at first, and after a while."""
 _PATIENCE = 2.0
@@ -152,8 +154,12 @@ class SharedViews:
         found: list[tuple[Candidate, ThreadState]] = []
         while True:
             # One more than the page takes says whether there is another page.
-            limit = min(left, max(size + 1 - len(found), _CANDIDATES_AT_A_TIME if selection.looks_inside else 0))
-            candidates = await self._far_enough(goals, partial(self._listing.candidates, question, cursor, limit))
+            limit = each = min(left, size + 1 - len(found))
+            if selection.looks_inside:
+                limit = min(left, max(limit, _CANDIDATES_AT_A_TIME))
+                each = limit // self._partitions + _SPARE
+            ask = partial(self._listing.candidates, question, cursor, limit, each=each)
+            candidates, more = await self._far_enough(goals, ask)
             states = await self._far_enough(goals, partial(self._listing.states, candidates))
             for candidate in candidates:
                 state = states.get(candidate[1])
@@ -162,9 +168,9 @@ class SharedViews:
             left -= len(candidates)
             if len(found) > size:
                 return _row_page(found[:size], found[size - 1][0])
-            if len(candidates) < limit:
+            if not more:
                 return _row_page(found, None)
-            if not left:
+            if left <= 0:
                 return _row_page(found, candidates[-1])
             cursor = _place_of(candidates[-1])
 

@@ -1,6 +1,7 @@
--- The first candidates for a page. ARGV: fold, kind and shelf of the list, 1 if descending, most ids, score and id of the
--- cursor ('' for none), providers ('' for none at all: every list).
--- Returns {generation, checkpoint, scores and ids packed as a double and 16 bytes each, list after list}.
+-- The first candidates for a page. ARGV: fold, kind and shelf of the list, 1 if descending, most ids of a list, score and id
+-- of the cursor ('' for none), providers ('' for none at all: every list).
+-- Returns {generation, checkpoint, scores and ids packed as a double and 16 bytes each, those of them behind which their
+-- list goes on}.
 if is_replica() then return refused('replica') end
 local prefix, generation, checkpoint = generation_of('', ARGV[1])
 if not prefix then return refused(generation) end
@@ -43,7 +44,7 @@ local function place_in(list)
     return low
 end
 
-local packed = {}
+local packed, ends = {}, {}
 for number in pairs(numbers) do
     local list = prefix .. ARGV[2] .. number
     local place = place_in(list)
@@ -53,8 +54,10 @@ for number in pairs(numbers) do
     else
         found = redis.call('ZRANGE', list, place, place + limit - 1, 'WITHSCORES')
     end
+    local first = #packed + 1
     for i = 1, #found, 2 do
         packed[#packed + 1] = struct.pack('>d', tonumber(found[i + 1])) .. found[i]
     end
+    if #found >= 2 * limit then ends[#ends + 1] = descending and packed[first] or packed[#packed] end
 end
-return {tonumber(generation), tonumber(checkpoint), table.concat(packed)}
+return {tonumber(generation), tonumber(checkpoint), table.concat(packed), table.concat(ends)}
