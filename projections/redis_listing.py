@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from heapq import nlargest, nsmallest
 from typing import NamedTuple, TypeAlias
 
-from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
+from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.ids import ThreadId
 from eventstore.state import ThreadState
 from projections.fold import fold_in_force
@@ -121,13 +121,13 @@ class RedisListing:
         }
         return _checkpoints(replies), states
 
-    async def ids(self, low: bytes, high: bytes, limit: int) -> tuple[Checkpoints, list[ThreadId]]:
-        """Return the first ids of threads between two bounds, as ZRANGE BYLEX takes them; deleted threads have none.
+    async def ids(self, low: bytes, high: bytes, limit: int, *, deleted: bool) -> tuple[Checkpoints, list[ThreadId]]:
+        """Return the first ids between two bounds, as ZRANGE BYLEX takes them, of deleted threads or of all others.
 
         Raises:
             ViewsUnavailable: A partition cannot be read.
         """
-        arguments: list[Argument] = ["", fold_in_force(), "i", low, high, limit]
+        arguments: list[Argument] = ["", fold_in_force(), "d" if deleted else "i", low, high, limit]
         replies = await self._shards.run_all(script("ids"), dict.fromkeys(self._partitions, arguments))
         found = sorted(thread for _, _, keys in replies.values() for thread in threads_of(keys))
         return _checkpoints(replies), found[:limit]

@@ -17,7 +17,7 @@ import orjson
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import Summary
 from eventstore.codex.moments import moment
-from eventstore.documents import ListThreadsParams
+from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import InvalidRequest
 from eventstore.jsontext import dumps
 from eventstore.state import ThreadState

@@ -15,7 +15,8 @@ from itertools import count
 from typing import TypeVar
 
 from eventstore.admission import Lifecycle
-from eventstore.documents import ListThreadsParams, Position
+from eventstore.documents.items import Position
+from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import ViewsBehind, ViewsUnavailable
 from eventstore.ids import ThreadId
 from eventstore.ports import EventFeed, RowPage, ThreadRow, ThreadView
@@ -105,11 +106,15 @@ class SharedViews:
         async with self._in_time("the views did not come far enough"):
             return await self._page(query, cursor, await self._goals(exact=exact))
 
-    async def matching(self, prefix: str, *, limit: int) -> Sequence[ThreadId]:
+    async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
         digits = prefix.replace("-", "").lower()
         low, high = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
         async with self._in_time("the views did not come far enough"):
-            return await self._ids(b"[" + low, b"[" + high, limit, await self._goals(exact=True))
+            goals = await self._goals(exact=True)
+            found = await self._ids(b"[" + low, b"[" + high, limit, goals)
+            if deleted and len(found) < limit:
+                found = sorted((*found, *await self._ids(b"[" + low, b"[" + high, limit, goals, deleted=True)))[:limit]
+            return found
 
     async def thread_ids(self, *, after: ThreadId | None, limit: int) -> Sequence[ThreadId]:
         low = b"-" if after is None else b"(" + key_of(after)
@@ -174,8 +179,10 @@ class SharedViews:
                 return _row_page(found, candidates[-1])
             cursor = _place_of(candidates[-1])
 
-    async def _ids(self, low: bytes, high: bytes, limit: int, goals: Checkpoints) -> Sequence[ThreadId]:
-        return await self._far_enough(goals, partial(self._listing.ids, low, high, limit))
+    async def _ids(
+        self, low: bytes, high: bytes, limit: int, goals: Checkpoints, *, deleted: bool = False
+    ) -> Sequence[ThreadId]:
+        return await self._far_enough(goals, partial(self._listing.ids, low, high, limit, deleted=deleted))
 
     async def _goals(self, *, exact: bool) -> Checkpoints:
         """Say how far each partition has to be folded."""

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 import projections.shared
-from eventstore.documents import ListThreadsParams
+from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import ViewsUnavailable
 from eventstore.settings import Settings
 from eventstore.state import UNKNOWN_THREAD

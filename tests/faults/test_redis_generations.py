@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventstore.documents import ListThreadsParams
+from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import InvalidRequest, TopicMisconfigured, ViewsAheadOfLog
 from projections.fold import fold
 from projections.projector import Projector

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eventstore.documents import ListThreadsParams
+from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import InvalidRequest, TopicMisconfigured, ViewsUnavailable
 from projections.redis_shards import open_shards
 from tests.support.partitions import PartitionedFeed, Teller

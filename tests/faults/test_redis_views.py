@@ -14,7 +14,8 @@ from redis.asyncio.connection import AbstractConnection
 
 import projections.shared
 from eventstore.admission import Lifecycle
-from eventstore.documents import ListThreadsParams, Position, SortDirection
+from eventstore.documents.items import Position
+from eventstore.documents.params import ListThreadsParams, SortDirection
 from eventstore.errors import EventStoreError, InvalidRequest, ViewsBehind, ViewsUnavailable
 from eventstore.ids import ThreadId, new_thread_id
 from eventstore.state import UNKNOWN_THREAD
@@ -369,6 +370,7 @@ async def test_a_deleted_thread_has_no_index_and_is_known_still(
     assert [teller.thread_id] == list(await made.stored.known_threads(partition))
     assert [] == list(await made.shared.thread_ids(after=None, limit=9))
     assert [] == list(await made.shared.matching(teller.thread_id[:8], limit=2))
+    assert [teller.thread_id] == list(await made.shared.matching(teller.thread_id[:8], limit=2, deleted=True))
     assert not [key for key in contents(server) if b"x" + key_of(teller.thread_id) in key]
 
 

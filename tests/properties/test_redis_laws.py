@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from eventstore.admission import Lifecycle
-from eventstore.documents import ListThreadsParams, SortDirection, ThreadSortKey
+from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, RowPage
 from eventstore.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from eventstore.admission import CurrentWriter, Head, Lifecycle
 from eventstore.codex.metadata import EMPTY
-from eventstore.documents import Position
+from eventstore.documents.items import Position
 from eventstore.events import Event, Item, ItemsAppended, ThreadCreated, ThreadDeleted, items_of
 from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_thread_id, new_writer_id
 from eventstore.jsontext import dumps

@@ -9,7 +9,7 @@ import pytest
 
 from eventstore.admission import Head, Lifecycle
 from eventstore.codex.metadata import EMPTY
-from eventstore.documents import ListThreadsParams
+from eventstore.documents.params import ListThreadsParams
 from eventstore.state import ThreadState
 from projections.selection import Selection
 
