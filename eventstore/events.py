@@ -125,10 +125,6 @@ Event: TypeAlias = (
 
 def items_of(event: Event) -> tuple[Item, ...]:
     """Return the items which the event bears (the session_meta of a created thread is its item 0)."""
-    match event:
-        case ItemsAppended(items=items):
-            return items
-        case ThreadCreated(session_meta=item):
-            return (item,)
-        case _:
-            return ()
+    if isinstance(event, ItemsAppended):
+        return event.items
+    return (event.session_meta,) if isinstance(event, ThreadCreated) else ()
