@@ -10,7 +10,6 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import lru_cache, partial
-from itertools import groupby
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from eventstore.ids import ThreadId
 from eventstore.ports import Entry
 from eventstore.sqlite.edge import Locked
 from eventstore.sqlite.file import SqliteFile
-from eventstore.sqlite.room import Job, run_one_by_one
+from eventstore.sqlite.room import Job
 
 PARTITION: Final = 0
 _FIRST: Final = 1
@@ -76,29 +75,27 @@ class SqliteLog:
             raise OutcomeUnknown(
                 f"{self._file.path} did not take the append within {within:g} s; flush again, it may still land"
             ) from exc
-        positions = [Position(PARTITION, first + i) for i in range(len(events))]
-        entries = [Entry(position, event.thread_id, event) for position, event in zip(positions, events, strict=True)]
+        entries = [Entry(Position(PARTITION, first + i), event.thread_id, event) for i, event in enumerate(events)]
         self.recent.add(entries, sum(len(record) for _, record in rows))
         self.on_append(len(entries))
-        return positions
+        return [entry.position for entry in entries]
 
     def _run_together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
         """Commit neighbouring appends in one transaction; run everything else by itself, in order."""
-        if all(isinstance(job, _Append) for job in jobs):
-            self._commit(connection, jobs)
-            return
-        done = 0
-        for together, group in groupby(jobs, key=lambda job: isinstance(job, _Append)):
-            batch = list(group)
-            if together:
-                self._commit(connection, batch)
+        start = 0
+        while start < len(jobs):
+            stop = start + 1
+            if isinstance(jobs[start], _Append):
+                while stop < len(jobs) and isinstance(jobs[stop], _Append):
+                    stop += 1
+                self._commit(connection, jobs[start:stop])
             else:
-                run_one_by_one(connection, batch)
-            done += len(batch)
-            if isinstance(batch[-1].error, Locked):
-                for later in jobs[done:]:
-                    later.error = batch[-1].error
+                jobs[start].run(connection)
+            if isinstance(jobs[start].error, Locked):
+                for later in jobs[stop:]:
+                    later.error = jobs[start].error
                 return
+            start = stop
 
     def _commit(self, connection: sqlite3.Connection, appends: Sequence[Job[Any]]) -> None:
         error: BaseException | None = None
@@ -216,8 +213,9 @@ def log_end(connection: sqlite3.Connection) -> int:
     return _FIRST if last is None else int(last) + 1
 
 
+@lru_cache(maxsize=4_096)
 def key_of(thread_id: ThreadId) -> bytes:
-    return UUID(thread_id).bytes
+    return bytes.fromhex(thread_id.replace("-", ""))
 
 
 @lru_cache(maxsize=4_096)

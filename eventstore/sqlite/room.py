@@ -38,15 +38,17 @@ class Job(Generic[T]):
     A job whose caller was cancelled or ran out of time runs all the same; only its result is dropped.
     """
 
-    __slots__ = ("deadline", "error", "future", "result", "within", "work")
+    __slots__ = ("deadline", "ended", "error", "future", "result", "within", "work")
 
     def __init__(self, work: Callable[[sqlite3.Connection], T], *, within: float) -> None:
         """Take the work and how many seconds its caller waits for the result."""
         self.work = work
         self.within = within
-        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.ended = False
+        self.future: asyncio.Future[None] | None = None
+        """Set when the job has to wait, which most jobs never do: whoever waits is woken by it."""
         self.deadline = float("inf")
-        """By the loop's clock; set when the job has to wait, which most jobs never do."""
+        """By the loop's clock; set when the job has to wait."""
         self.result: T | None = None
         self.error: BaseException | None = None
 
@@ -62,12 +64,9 @@ class Job(Generic[T]):
             self.error = exc
 
     def settle(self) -> None:
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
+        self.ended = True
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
 
 
 RunTogether = Callable[[sqlite3.Connection, Sequence[Job[Any]]], None]
@@ -114,11 +113,12 @@ class Room:
         self.patience = 0.0
         """Seconds that the jobs running now may wait for a lock: none in the event loop."""
 
-    def hand(self, job: Job[T]) -> asyncio.Future[T]:
-        """Queue the job; its future raises TimeoutError when the time runs out first.
+    async def hand(self, job: Job[T]) -> T:
+        """Queue the job, before anything is awaited; return what its work returns, raise what it raises.
 
         Raises:
             LogUnavailable: The room is closed.
+            TimeoutError: The time ran out first.
         """
         if self._closing:
             raise LogUnavailable("the store is closed; open it again")
@@ -128,10 +128,17 @@ class Room:
         elif not self._turn_comes:
             self._turn_comes = True
             self._loop.call_soon(self._turn)
-        return job.future
+        # The turn comes before this task is resumed, so that a quick job needs neither a future nor a second turn.
+        await asyncio.sleep(0)
+        if not job.ended:
+            job.future = self._loop.create_future()
+            await job.future
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[return-value]
 
     async def run(self, work: Callable[[sqlite3.Connection], T], *, within: float) -> T:
-        """Run `work(connection)`; return what it returns, raise what it raises, or TimeoutError."""
+        """Run `work(connection)` as a job of its own."""
         return await self.hand(Job(work, within=within))
 
     async def close(self) -> None:
@@ -165,9 +172,11 @@ class Room:
         self._slow_turns = self._slow_turns + 1 if ended - began > _QUICK else 0
         if self._slow_turns >= _SLOW_TURNS:
             self._slow_turns, self._slow_until = 0, ended + _TRY_AGAIN_AFTER
-        locked = [job for job in jobs if isinstance(job.error, Locked)]
+        locked: list[Job[Any]] = []
         for job in jobs:
-            if not isinstance(job.error, Locked):
+            if isinstance(job.error, Locked):
+                locked.append(job)
+            else:
                 job.settle()
         return locked
 
@@ -210,6 +219,6 @@ class Room:
     def _look(self) -> None:
         now = self._loop.time()
         for job in (*self._away, *self._waiting):
-            if job.deadline + _GRACE <= now and not job.future.done():
+            if job.deadline + _GRACE <= now and job.future is not None and not job.future.done():
                 job.future.set_exception(TimeoutError())
         self._looking = self._loop.call_later(_LOOK_EVERY, self._look) if self._away else None

@@ -130,6 +130,14 @@ def index_held(path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+async def test_a_quick_job_is_answered_in_the_turn_that_runs_it(file: SqliteFile) -> None:
+    job = asyncio.ensure_future(file.writing.run(lambda connection: "done", within=5))
+    await asyncio.sleep(0)  # hands the job over
+    await asyncio.sleep(0)
+    assert job.done()
+    assert await job == "done"
+
+
 async def test_the_loop_goes_on_while_a_reader_waits(file: SqliteFile) -> None:
     began = time.monotonic()
     with index_held(Path(file.path)) as process:
