@@ -21,7 +21,7 @@ from eventstore.errors import LogUnavailable, OutcomeUnknown, ViewsAheadOfLog, V
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
 from eventstore.sqlite.file import SqliteFile
-from eventstore.sqlite.log import log_end
+from eventstore.sqlite.log import key_of, log_end
 from eventstore.state import IndexEntry, ThreadState, head_from_json, head_to_json
 from projections.fold import fold_in_force
 from projections.ports import DamagedView, Mark, Snapshot, ThreadChange
@@ -69,7 +69,7 @@ IS_NOT_DELETED = f"CAST(substr(head, 1, 10) AS TEXT) <> '[\"{Lifecycle.DELETED}\
 
 _SUMMARY_DEFAULTS = {name: getattr(EMPTY, name) for name in Summary.__dataclass_fields__}
 _IN_COLUMNS = ("created_at", "updated_at")
-_in_summary_row = attrgetter(*(name for name in Summary.__dataclass_fields__ if name not in _IN_COLUMNS))
+_cold_part = attrgetter(*(name for name in Summary.__dataclass_fields__ if name != "updated_at"))
 _FACTS_DEFAULTS = {name: getattr(NO_FACTS, name) for name in Facts.__dataclass_fields__}
 
 
@@ -226,7 +226,7 @@ def states_in(connection: sqlite3.Connection, threads: Collection[ThreadId]) -> 
     for thread_id in threads:
         row = connection.execute(
             f"SELECT {THREAD_COLUMNS} FROM thread t JOIN summary s ON s.no = t.no WHERE t.id = ?",
-            (UUID(thread_id).bytes,),
+            (key_of(thread_id),),
         ).fetchone()
         if row is not None:
             found[thread_id] = state_of(row)
@@ -239,7 +239,7 @@ def index_in(connection: sqlite3.Connection, thread_id: ThreadId, *, start: int,
         "SELECT offset, ordinal, items FROM item_index WHERE no = (SELECT no FROM thread WHERE id = :id)"
         " AND ordinal < :stop AND ordinal >= (SELECT coalesce(max(ordinal), 0) FROM item_index"
         " WHERE no = (SELECT no FROM thread WHERE id = :id) AND ordinal <= :start) ORDER BY ordinal",
-        {"id": UUID(thread_id).bytes, "start": start, "stop": stop},
+        {"id": key_of(thread_id), "start": start, "stop": stop},
     )
     return list(map(_new_index_entry, rows))
 
@@ -311,32 +311,17 @@ def _remake(connection: sqlite3.Connection) -> None:
 
 
 def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: ThreadChange) -> None:
-    key, after = UUID(thread_id).bytes, change.after
-    summary = after.summary
-    facts = None if after.run_facts == NO_FACTS else _compact(after.run_facts, _FACTS_DEFAULTS)
-    hot = (shelf_of(after), summary.created_at, summary.updated_at, after.frozen)
-    if _unchanged(change):
-        connection.execute(
-            "UPDATE thread SET shelf = ?, created_at = ?, updated_at = ?, frozen = ?, head = ?, run_facts = ?"
-            " WHERE id = ?",
-            (*hot, orjson.dumps(head_to_json(after.head)), facts, key),
-        )
+    key, after = key_of(thread_id), change.after
+    hot = (
+        after.summary.updated_at,
+        orjson.dumps(head_to_json(after.head)),
+        None if after.run_facts == NO_FACTS else _compact(after.run_facts, _FACTS_DEFAULTS),
+    )
+    if _only_hot(change):
+        # Naming a column rewrites every index that has it, whether its value is another one or not.
+        connection.execute("UPDATE thread SET updated_at = ?, head = ?, run_facts = ? WHERE id = ?", (*hot, key))
     else:
-        filters = (comparable_source(summary.source), summary.model_provider, comparable_path(summary.cwd))
-        row = (key, *hot, *filters, after.start, orjson.dumps(head_to_json(after.head)), facts)
-        (no,) = connection.execute(
-            "INSERT INTO thread"
-            " (id, shelf, created_at, updated_at, frozen, source, provider, cwd, start, head, run_facts)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET shelf = excluded.shelf,"
-            " created_at = excluded.created_at, updated_at = excluded.updated_at, frozen = excluded.frozen,"
-            " source = excluded.source, provider = excluded.provider, cwd = excluded.cwd, start = excluded.start,"
-            " head = excluded.head, run_facts = excluded.run_facts RETURNING no",
-            row,
-        ).fetchone()
-        connection.execute(
-            "INSERT OR REPLACE INTO summary (no, summary, sought) VALUES (?, ?, ?)",
-            (no, _compact(summary, _SUMMARY_DEFAULTS, without=_IN_COLUMNS), sought_in(summary)),
-        )
+        _write_whole(connection, key, after, hot)
     if change.indexed:
         connection.executemany(
             "INSERT INTO item_index (no, ordinal, offset, items) SELECT no, ?, ?, ? FROM thread WHERE id = ?",
@@ -346,10 +331,33 @@ def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: T
         connection.execute("DELETE FROM item_index WHERE no = (SELECT no FROM thread WHERE id = ?)", (key,))
 
 
-def _unchanged(change: ThreadChange) -> bool:
-    """Say whether only what the hot row holds has changed of a thread that is stored already."""
-    before, after = change.before.summary, change.after.summary
-    return change.before.start >= 0 and (before is after or _in_summary_row(before) == _in_summary_row(after))
+def _write_whole(connection: sqlite3.Connection, key: bytes, state: ThreadState, hot: tuple[object, ...]) -> None:
+    summary = state.summary
+    filters = (comparable_source(summary.source), summary.model_provider, comparable_path(summary.cwd))
+    (no,) = connection.execute(
+        "INSERT INTO thread"
+        " (id, shelf, created_at, source, provider, cwd, start, frozen, updated_at, head, run_facts)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET shelf = excluded.shelf,"
+        " created_at = excluded.created_at, source = excluded.source, provider = excluded.provider,"
+        " cwd = excluded.cwd, start = excluded.start, frozen = excluded.frozen, updated_at = excluded.updated_at,"
+        " head = excluded.head, run_facts = excluded.run_facts RETURNING no",
+        (key, shelf_of(state), summary.created_at, *filters, state.start, state.frozen, *hot),
+    ).fetchone()
+    connection.execute(
+        "INSERT OR REPLACE INTO summary (no, summary, sought) VALUES (?, ?, ?)",
+        (no, _compact(summary, _SUMMARY_DEFAULTS, without=_IN_COLUMNS), sought_in(summary)),
+    )
+
+
+def _only_hot(change: ThreadChange) -> bool:
+    """Say whether of a thread that is stored already nothing changed but what every append changes."""
+    before, after = change.before, change.after
+    return (
+        before.start >= 0
+        and before.frozen == after.frozen
+        and before.head.lifecycle is after.head.lifecycle
+        and (before.summary is after.summary or _cold_part(before.summary) == _cold_part(after.summary))
+    )
 
 
 def _compact(value: Summary | Facts, defaults: Mapping[str, object], *, without: Collection[str] = ()) -> bytes:
