@@ -67,12 +67,12 @@ def observe(thread_id: ThreadId, items: Iterable[Item]) -> Facts:
     """
     notes = _Notes(thread_id)
     latest = 0
-    for item in items:
-        latest = max(latest, item.at)
-        read = _READERS.get(item.type)
+    for at, type_, payload, _ in items:
+        latest = max(latest, at)
+        read = _READERS.get(type_)
         if read is not None:
-            notes.at = _shown(item.at)
-            read(notes, item.payload)
+            notes.at = _shown(at)
+            read(notes, payload)
     if not latest and not notes.first and not notes.last:
         return NO_FACTS
     return Facts(_shown(latest), notes.first, notes.last)

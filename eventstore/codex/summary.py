@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 from eventstore.codex.moments import in_calendar
@@ -16,9 +15,12 @@ from eventstore.codex.moments import in_calendar
 Scalar: TypeAlias = "str | int | None"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Summary:
-    """A thread as listings show it: JSON scalars only, structured values as JSON text."""
+    """A thread as listings show it: JSON scalars only, structured values as JSON text.
+
+    Without slots: every append makes another one, and a dictionary is copied faster than thirty slots.
+    """
 
     created_at: int = 0
     """Microseconds since the epoch; 0 until the thread's own session_meta is seen."""
@@ -94,21 +96,21 @@ NO_FACTS = Facts()
 
 def apply_facts(summary: Summary, facts: Facts) -> Summary:
     """Return the summary after the items that said so. `updated_at` never goes back."""
+    latest = facts.latest * 1000
     if not facts.first and not facts.last:
-        # Most items say nothing but when they were: `replace` takes three times as long.
-        return _later(summary, max(summary.updated_at, facts.latest * 1000))
+        # Most items say nothing but when they were.
+        return summary if latest <= summary.updated_at else _later(summary, latest)
     changes: dict[str, Any] = {name: value for name, value in facts.first.items() if not getattr(summary, name)}
-    updated_at = max(summary.updated_at, facts.latest * 1000, changes.get("created_at", 0))
+    updated_at = max(summary.updated_at, latest, changes.get("created_at", 0))
     changes.update(facts.last)
     return replace(summary, **changes, updated_at=updated_at)
 
 
 def _later(summary: Summary, updated_at: int) -> Summary:
-    created_at, _, *rest = _values_of(summary)
-    return Summary(created_at, updated_at, *rest)
-
-
-_values_of = attrgetter(*Summary.__dataclass_fields__)
+    """Do what `replace` does in a fifth of its time."""
+    later = object.__new__(Summary)
+    vars(later).update(vars(summary), updated_at=updated_at)
+    return later
 
 
 def apply_archived(summary: Summary, occurred_at: int) -> Summary:
