@@ -140,7 +140,7 @@ class LiveThreads:
             raise ThreadNotFound(params.thread_id)
         kept, dropped = persisted(params.items, history_mode=live.history_mode, event_mode=live.event_mode)
         if not kept:
-            return Receipt.model_construct(append_id=None, appended=0, dropped=tuple(dropped))
+            return Receipt(append_id=None, appended=0, dropped=tuple(dropped))
         append_id = EventId(params.append_id) if params.append_id is not None else new_event_id()
         deadline = time.monotonic() + self._within
         async with live.turn:
@@ -152,7 +152,7 @@ class LiveThreads:
                 live.append_ids.add(append_id)
         await self._send(live, append_id, deadline)
         appended = 0 if repeated else len(kept)
-        return Receipt.model_construct(append_id=append_id, appended=appended, dropped=tuple(dropped))
+        return Receipt(append_id=append_id, appended=appended, dropped=tuple(dropped))
 
     async def flush(self, thread_id: ThreadId, *, even_if_empty: bool = False, deadline: float | None = None) -> None:
         deadline = deadline or time.monotonic() + self._within
@@ -231,7 +231,8 @@ class LiveThreads:
 
     def _queue(self, live: LiveThread, kept: list[RolloutItem], append_id: EventId) -> None:
         now = _now_micros()
-        items = [Item(now // 1_000, item.type, item.text) for item in kept]
+        millis = now // 1_000
+        items = [Item(millis, item.type, item.text) for item in kept]
         if live.creation is not None:
             split(items)
             live.queued.append(Queued(items, append_id, now))

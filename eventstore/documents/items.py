@@ -65,8 +65,11 @@ class RolloutItem:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls._validate,
+        return core_schema.union_schema(
+            [core_schema.is_instance_schema(cls), core_schema.no_info_plain_validator_function(cls._validate)],
+            mode="left_to_right",
+            custom_error_type="rollout_item",
+            custom_error_message='an item is {"type": text, "payload": JSON value}',
             serialization=core_schema.plain_serializer_function_ser_schema(
                 lambda item: {"type": item.type, "payload": item.payload}
             ),
@@ -75,8 +78,6 @@ class RolloutItem:
     @classmethod
     def _validate(cls, value: object) -> "RolloutItem":
         match value:
-            case RolloutItem():
-                return value
             case {"type": str(type_), "payload": payload, **rest} if not rest:
                 return cls(type_, payload)
             case _:
@@ -124,8 +125,8 @@ class ItemPage(Document):
     next_cursor: str | None = None
 
 
-class Receipt(Document):
-    """What came of an append."""
+class Receipt(NamedTuple):
+    """What came of an append. A NamedTuple: every append makes one."""
 
     append_id: str | None
     """The name of the append; None when the policy dropped every item."""
