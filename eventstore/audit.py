@@ -28,26 +28,30 @@ UNKNOWN_KIND = "unknown"
 async def audit(
     feed: EventFeed, thread_id: ThreadId | None = None, *, since: Position | None = None, every: float | None = None
 ) -> AsyncGenerator[EventRecord, None]:
-    """Yield the records of one thread, or of all, with their verdicts, up to the log's end.
+    """Yield the records of one thread, or of all, with their verdicts, up to the log's end, partition by partition.
 
-    Only those from `since` on are shown. With `every`, the reading goes on for ever, looking for more so many seconds
-    after it has come to the end.
+    With `since` only those of its partition are shown, from there on. With `every`, the reading goes on for ever,
+    looking for more so many seconds after it has come to the end.
 
     Raises:
         LogTruncated: The log's beginning is gone, and with it the ground for any verdict.
         LogUnavailable: The log cannot be reached.
     """
     auditor = Auditor()
-    partition = 0 if thread_id is None else feed.partition_of(thread_id)
-    start = 0
+    if thread_id is not None:
+        starts = {feed.partition_of(thread_id): 0}
+    elif since is not None:
+        starts = {since.partition: 0}
+    else:
+        starts = dict.fromkeys(range(feed.partitions), 0)
     while True:
-        end = await feed.end(partition)
-        async for entries in _entries(feed, partition, thread_id, start, end):
-            for entry in entries:
-                record = auditor.judge(entry)
-                if since is None or entry.position >= since:
-                    yield record
-        start = end
+        for partition, start in starts.items():
+            starts[partition] = await feed.end(partition)
+            async for entries in _entries(feed, partition, thread_id, start, starts[partition]):
+                for entry in entries:
+                    record = auditor.judge(entry)
+                    if since is None or entry.position >= since:
+                        yield record
         if every is None:
             return
         await asyncio.sleep(every)

@@ -71,6 +71,11 @@ class EventLog(Protocol):
 class EventFeed(Protocol):
     """The log, read in order."""
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are, numbered from 0."""
+        ...
+
     def partition_of(self, thread_id: ThreadId) -> int:
         """Say which partition holds the thread."""
         ...

@@ -144,6 +144,10 @@ class SqliteFeed:
         self._file = file
         self._recent = recent
 
+    @property
+    def partitions(self) -> int:
+        return 1
+
     def partition_of(self, thread_id: ThreadId) -> int:
         return PARTITION
 

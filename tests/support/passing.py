@@ -39,6 +39,10 @@ class PassingFeed:
     def __init__(self, feed: EventFeed) -> None:
         self.feed = feed
 
+    @property
+    def partitions(self) -> int:
+        return self.feed.partitions
+
     def partition_of(self, thread_id: ThreadId) -> int:
         return self.feed.partition_of(thread_id)
 
