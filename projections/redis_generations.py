@@ -88,6 +88,15 @@ class Generations:
         )
         return Mark(*begun)
 
+    async def serves(self, partition: int) -> bool:
+        """Say whether views of this version's fold serve.
+
+        Raises:
+            ViewsUnavailable: They cannot be read.
+        """
+        fold = fold_in_force()
+        return any(found.role is Role.SERVING and found.fold == fold for found in await self.all(partition))
+
     async def switch(self, partition: int, generation: int) -> bool:
         """Let the generation serve; False, and nothing changed, if it is not as far as it has to be.
 

@@ -18,10 +18,10 @@ from eventstore.admission import Lifecycle
 from eventstore.documents.items import Position
 from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import ViewsBehind, ViewsUnavailable
+from eventstore.history import UNSEEN, caught_up
 from eventstore.ids import ThreadId
 from eventstore.ports import EventFeed, RowPage, ThreadRow, ThreadView
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, spanned
-from projections.fold import fold
+from eventstore.state import UNKNOWN_THREAD, ThreadState, spanned
 from projections.redis_coding import key_of, thread_of
 from projections.redis_hints import Hints
 from projections.redis_listing import Candidate, Checkpoints, Question, RedisListing
@@ -39,7 +39,7 @@ _SPARE = 8
 """How many more than its share each list is asked for then: shares are seldom even."""
 _POLL_AFTER, _POLL_EVERY = 0.05, 1.0
 """Seconds until views are read again without a hint: at first, and after a while."""
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 """Seconds for which views that cannot be read are tried again by whoever waits: a master may be changing."""
 
 
@@ -54,13 +54,15 @@ class SharedViews:
         self._stored = RedisViews(shards, partition_of=feed.partition_of)
         self._listing = RedisListing(shards, partitions=partitions, partition_of=feed.partition_of)
         self._hints = Hints(shards)
+        self._closed = False
         self._seen: defaultdict[int, int] = defaultdict(int)
 
     def __repr__(self) -> str:
         return f"<SharedViews {self._stored!r} seen={dict(self._seen)}>"
 
     async def close(self) -> None:
-        """Stop listening for hints."""
+        """Stop listening for hints; whoever waits is told."""
+        self._closed = True
         await self._hints.close()
 
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
@@ -79,17 +81,17 @@ class SharedViews:
     async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
         partition = self._feed.partition_of(thread_id)
         async with self._in_time("the log behind the views was not read"):
-            # Sampled first: the tail is bounded, and whatever the views have folded beyond it is newer.
-            end = await self._feed.end(partition)
-            read = await self._stored.thread(thread_id, start=None if span is None else span.start or 0)
-            self._note(partition, read.mark.checkpoint)
-            state, tail = await self._folded(thread_id, read, end)
-        if state is UNKNOWN_THREAD:
-            return None
-        indexed: Sequence[IndexEntry] = ()
-        if span is not None and state.head.lifecycle is not Lifecycle.DELETED:
-            indexed = _within(span, state.head.items, (*read.entries, *tail))
-        return ThreadView(state, max(end, read.mark.checkpoint), indexed)
+            try:
+                read = await self._stored.thread(thread_id, start=None if span is None else span.start or 0)
+            except ViewsUnavailable:
+                # Lost, being built, or damaged: the log has the answer, at the price of reading the whole partition.
+                view = await caught_up(self._feed, thread_id, UNSEEN)
+            else:
+                view = _view_of(read, span)
+                if read.state is UNKNOWN_THREAD or read.mark.checkpoint < self._seen[partition]:
+                    view = await caught_up(self._feed, thread_id, view)
+                self._note(partition, read.mark.checkpoint)
+        return None if view.state is UNKNOWN_THREAD else view
 
     async def page(self, query: ListThreadsParams, *, exact: bool = False) -> RowPage:
         """Return one page of threads, as of checkpoints that are no lower than any this process has seen.
@@ -124,34 +126,21 @@ class SharedViews:
 
     async def _reached(self, partition: int, thread_id: ThreadId, goal: int) -> Reading:
         """Read until the checkpoint is at least the goal."""
-        clock = asyncio.get_running_loop().time
-        unreadable_since: float | None = None
+        patience = _Patience()
         for attempt in count():
+            self._must_be_open()
             hint = self._hints.next(partition)
             try:
                 read = await self._stored.thread(thread_id)
-            except ViewsUnavailable:
-                unreadable_since = unreadable_since or clock()
-                if clock() - unreadable_since > _PATIENCE:
-                    raise
+            except ViewsUnavailable as exc:
+                patience.bear(exc)
             else:
-                unreadable_since = None
+                patience.renew()
                 self._note(partition, read.mark.checkpoint)
                 if read.mark.checkpoint >= goal:
                     return read
             await _hinted([hint], attempt)
         raise AssertionError("unreachable")
-
-    async def _folded(self, thread_id: ThreadId, read: Reading, end: int) -> tuple[ThreadState, Sequence[IndexEntry]]:
-        """Fold what the log holds of the thread between the checkpoint and `end`, as the worker will."""
-        state, tail = read.state, list[IndexEntry]()
-        if read.mark.checkpoint < end:
-            async for entries in self._feed.replay(thread_id, start=read.mark.checkpoint, stop=end):
-                change = fold({} if state is UNKNOWN_THREAD else {thread_id: state}, entries).changes.get(thread_id)
-                if change is not None:
-                    state = change.after
-                    tail.extend(change.indexed)
-        return state, tail
 
     async def _page(self, query: ListThreadsParams, cursor: Cursor | None, goals: Checkpoints) -> RowPage:
         selection, question = Selection.of(query), Question.of(query)
@@ -195,9 +184,16 @@ class SharedViews:
 
     async def _far_enough(self, goals: Checkpoints, ask: Callable[[], Awaitable[tuple[Checkpoints, T]]]) -> T:
         """Ask until what is answered is as of the goals."""
+        patience = _Patience()
         hints: list[asyncio.Future[None]] = []
         for attempt in count():
-            checkpoints, answer = await ask()
+            self._must_be_open()
+            try:
+                checkpoints, answer = await ask()
+            except ViewsUnavailable as exc:
+                patience.bear(exc)
+                await _hinted([self._hints.next(0)], attempt)
+                continue
             for partition, checkpoint in checkpoints.items():
                 self._note(partition, checkpoint)
             behind = [p for p, checkpoint in checkpoints.items() if checkpoint < goals.get(p, 0)]
@@ -207,6 +203,10 @@ class SharedViews:
                 await _hinted(hints, attempt)
             hints = [self._hints.next(partition) for partition in behind]
         raise AssertionError("unreachable")
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise ViewsUnavailable("the store is closed; open it again")
 
     def _note(self, partition: int, checkpoint: int) -> None:
         self._seen[partition] = max(self._seen[partition], checkpoint)
@@ -218,6 +218,23 @@ class SharedViews:
                 yield
         except TimeoutError as exc:
             raise ViewsUnavailable(f"{what} within {self._within:g} s; see whether the workers run") from exc
+
+
+class _Patience:
+    """Bears that views cannot be read, for a while: they are being built, or a master is changing."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def bear(self, exc: ViewsUnavailable) -> None:
+        """Take the error in; raise it once it has gone on for too long."""
+        now = asyncio.get_running_loop().time()
+        self._since = self._since or now
+        if now - self._since > _PATIENCE:
+            raise exc
+
+    def renew(self) -> None:
+        self._since = None
 
 
 async def _hinted(hints: Iterable[asyncio.Future[None]], attempt: int) -> None:
@@ -238,6 +255,9 @@ def _place_of(candidate: Candidate) -> Cursor:
     return Cursor(int(score), key)
 
 
-def _within(span: slice, items: int, entries: Iterable[IndexEntry]) -> list[IndexEntry]:
-    start, stop = spanned(span, items)
-    return [entry for entry in entries if entry.ordinal < stop and entry.ordinal + entry.items > start]
+def _view_of(read: Reading, span: slice | None) -> ThreadView:
+    if span is None or read.state.head.lifecycle is Lifecycle.DELETED:
+        return ThreadView(read.state, read.mark.checkpoint)
+    start, stop = spanned(span, read.state.head.items)
+    entries = [entry for entry in read.entries if entry.ordinal < stop and entry.ordinal + entry.items > start]
+    return ThreadView(read.state, read.mark.checkpoint, entries)
