@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,8 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eventstore.documents.fields import is_utf8
 from eventstore.errors import InvalidRequest, Unsupported
 
+if TYPE_CHECKING:
+    from eventstore.kafka.url import KafkaUrl
+
 PREFIX = "EVENTSTORE_"
-_PLANNED = ("kafka", "redis", "local")
+_PLANNED = ("local",)
 _TEXTS = frozenset({"log", "views", "actor"})
 
 
@@ -31,10 +34,42 @@ class Settings(BaseModel):
     """URL of the views; empty: beside the log."""
     actor: str = ""
     """Who is named in events, for audit; empty: the user and this program."""
+    kafka_username: str = ""
+    """Who is authenticated with the brokers (SASL) where the URL of the log does not say."""
+    kafka_password: str = Field(default="", repr=False)
     synchronous: Literal["OFF", "NORMAL", "FULL", "EXTRA"] = "FULL"
     """How durable a commit of the SQLite engine is; FULL survives power loss."""
     within: float = Field(default=30.0, gt=0, le=3600)
     """Each call's deadline in seconds."""
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether log and views are kept by servers."""
+        return self.log.startswith("kafka:")
+
+    @cached_property
+    def kafka(self) -> KafkaUrl:
+        """The topic which the log is kept in.
+
+        Raises:
+            InvalidRequest: The URL is malformed.
+        """
+        from eventstore.kafka.url import KafkaUrl
+
+        return KafkaUrl.parse(self.log, username=self.kafka_username, password=self.kafka_password)
+
+    @property
+    def redis(self) -> str:
+        """The URL of the Redis which the views are kept in; it may hold a password.
+
+        Raises:
+            InvalidRequest: None is given, or it is of another kind.
+        """
+        if not self.views.startswith(("redis://", "rediss://")):
+            raise InvalidRequest(
+                "a log on Kafka has its views in Redis; give --views redis://HOST:PORT/DB, or set EVENTSTORE_VIEWS"
+            )
+        return self.views
 
     @cached_property
     def sqlite(self) -> SqliteUrl:
@@ -74,7 +109,9 @@ class SqliteUrl:
         if scheme in _PLANNED:
             raise Unsupported(f"{scheme}: is not built into this version; give sqlite:PATH")
         if scheme != "sqlite" or not colon:
-            raise InvalidRequest(f"{url!r} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db")
+            raise InvalidRequest(
+                f"{url!r} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db, or kafka://HOST:PORT/TOPIC"
+            )
         path, _, query = rest.partition("?")
         for name, _ in parse_qsl(query, keep_blank_values=True):
             raise InvalidRequest(f"{url!r} has an unknown parameter {name!r}; sqlite: takes none")

@@ -27,7 +27,7 @@ from eventstore.documents.params import (
     UpdateThreadMetadataParams,
 )
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
-from eventstore.errors import InvalidRequest, ThreadNotFound, Unsupported
+from eventstore.errors import InvalidRequest, LogUnavailable, ThreadNotFound, Unsupported
 from eventstore.history import Check, History, readable
 from eventstore.ids import ThreadId
 from eventstore.live import LiveThreads
@@ -58,6 +58,7 @@ class EventSourcedThreadStore:
         self.history = History(feed, views)
         self._name = name
         self._process = os.getpid()
+        self._closed = False
         self._live = LiveThreads(log, feed, views, actor=actor, within=within)
         self._commands = Commands(log, feed, views, actor=actor, within=within)
 
@@ -65,39 +66,40 @@ class EventSourcedThreadStore:
         return f"<EventSourcedThreadStore {self._name} live={len(self._live)}>"
 
     async def close(self) -> None:
-        """End all live threads as discard does; what is flushed is stored."""
+        """End all live threads as discard does; what is flushed is stored. Later calls are refused."""
+        self._closed = True
         self._live.abandon()
 
     async def create_thread(self, params: CreateThreadParams) -> None:
-        self._same_process()
+        self._usable()
         self._live.create(params)
 
     async def resume_thread(self, params: ResumeThreadParams) -> None:
-        self._same_process()
+        self._usable()
         await self._live.resume(params)
 
     async def append_items(self, params: AppendThreadItemsParams) -> Receipt:
-        self._same_process()
+        self._usable()
         return await self._live.append(params)
 
     async def persist_thread(self, thread_id: ThreadId) -> None:
-        self._same_process()
+        self._usable()
         await self._live.flush(thread_id, even_if_empty=True)
 
     async def flush_thread(self, thread_id: ThreadId) -> None:
-        self._same_process()
+        self._usable()
         await self._live.flush(thread_id)
 
     async def shutdown_thread(self, thread_id: ThreadId) -> None:
-        self._same_process()
+        self._usable()
         await self._live.shutdown(thread_id)
 
     async def discard_thread(self, thread_id: ThreadId) -> None:
-        self._same_process()
+        self._usable()
         self._live.discard(thread_id)
 
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
-        self._same_process()
+        self._usable()
         items: list[StoredItem] = []
         places = await self.history.places(params.thread_id, slice(None), self._history_check(params))
         async for batch in self.history.at(params.thread_id, places):
@@ -107,7 +109,7 @@ class EventSourcedThreadStore:
         )
 
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
-        self._same_process()
+        self._usable()
         async for batch in self.history.items(params.thread_id, self._history_check(params)):
             for item in batch:
                 yield item
@@ -121,7 +123,7 @@ class EventSourcedThreadStore:
         return thread.model_copy(update={"history": history})
 
     async def list_threads(self, params: ListThreadsParams) -> ThreadPage:
-        self._same_process()
+        self._usable()
         page = await self.views.page(params)
         threads = tuple(
             stored_thread(row.thread_id, row.state.summary, row.state.head, damaged=row.state.frozen)
@@ -130,7 +132,7 @@ class EventSourcedThreadStore:
         return ThreadPage.model_construct(items=threads, next_cursor=page.next_cursor)
 
     async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:
-        self._same_process()
+        self._usable()
         if params.patch.project_id is not None:
             raise Unsupported("projects are not kept here; leave project_id away")
         fields = patch_fields(params.patch)
@@ -144,16 +146,16 @@ class EventSourcedThreadStore:
         return stored_thread(params.thread_id, state.summary, state.head)
 
     async def archive_thread(self, params: ArchiveThreadParams) -> None:
-        self._same_process()
+        self._usable()
         await self._commands.archive(params, _checking(params.thread_id, False, _no_rollout))
 
     async def unarchive_thread(self, params: ArchiveThreadParams) -> StoredThread:
-        self._same_process()
+        self._usable()
         state = await self._commands.unarchive(params, lambda view: _checked_archived(view, params.thread_id))
         return stored_thread(params.thread_id, state.summary, state.head)
 
     async def delete_thread(self, params: DeleteThreadParams) -> None:
-        self._same_process()
+        self._usable()
         if self._live.is_unstored(params.thread_id):
             self._live.discard(params.thread_id)
         await self._commands.delete(params, lambda view: _checked_present(view, params.thread_id))
@@ -161,7 +163,7 @@ class EventSourcedThreadStore:
             self._live.discard(params.thread_id)
 
     async def read_items(self, params: ReadItemsParams) -> ItemPage:
-        self._same_process()
+        self._usable()
         backwards = params.sort_direction is SortDirection.DESC
         places = await self.history.places(
             params.thread_id, _span(params), _checking(params.thread_id, params.include_archived, _no_rollout)
@@ -187,12 +189,14 @@ class EventSourcedThreadStore:
         return _checking(params.thread_id, include_archived, _no_rollout)
 
     async def _found(self, thread_id: ThreadId, include_archived: bool, missing: _Missing) -> ThreadView:
-        self._same_process()
+        self._usable()
         view = _checking(thread_id, include_archived, missing)(await self.views.get(thread_id))
         readable(thread_id, view.state)
         return view
 
-    def _same_process(self) -> None:
+    def _usable(self) -> None:
+        if self._closed:
+            raise LogUnavailable("the store is closed; open it again")
         if os.getpid() != self._process:
             raise InvalidRequest("this store was opened before the process forked; open another one in the child")
 

@@ -3,39 +3,99 @@ projections."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from eventstore.ports import ThreadViews
+from eventstore.errors import TopicMisconfigured, Unsupported
+from eventstore.ports import EventFeed, EventLog, ThreadViews
 from eventstore.settings import Settings, load_settings
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import PARTITION, SqliteFeed, SqliteLog
 from eventstore.threads import EventSourcedThreadStore
 
+if TYPE_CHECKING:
+    from eventstore.kafka.feed import KafkaFeed
+    from eventstore.kafka.reader import KafkaReader
+    from eventstore.kafka.topic import TopicFacts
+    from eventstore.kafka.url import KafkaUrl
+    from projections.metrics import Metrics
+    from projections.ports import Census, Entries
+    from projections.rebuild import Rebuild
+    from projections.redis_generations import Generations
+    from projections.redis_shards import Shards
+    from projections.verify import StoredViews
+    from projections.worker import Group, Worker
+
+_CLOSE_WITHIN = 5.0
+"""Seconds that a closing store has to send what was handed over."""
+
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """A store on one SQLite file, and the parts it is made of."""
+class Parts:
+    """A store, and the ports it stands on."""
 
     store: EventSourcedThreadStore
-    file: SqliteFile
-    log: SqliteLog
-    feed: SqliteFeed
+    log: EventLog
+    feed: EventFeed
     views: ThreadViews
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded(Parts):
+    """A store on one SQLite file."""
+
+    file: SqliteFile
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A topic on Kafka and its views in Redis, with no store on them yet."""
+
+    topic: KafkaUrl
+    reader: KafkaReader
+    feed: KafkaFeed
+    shards: Shards
+    generations: Generations
+
+
+@dataclass(frozen=True, slots=True)
+class Clustered(Parts):
+    """A store on Kafka and Redis."""
+
+    cluster: Cluster
+
+
 @asynccontextmanager
-async def open_store(url: str | None = None, *, actor: str | None = None) -> AsyncIterator[EventSourcedThreadStore]:
-    """Open the thread store at `url` (`sqlite:PATH`, `sqlite::memory:`), or where the settings say.
+async def open_store(
+    url: str | None = None, *, views: str | None = None, actor: str | None = None
+) -> AsyncIterator[EventSourcedThreadStore]:
+    """Open the thread store whose log is at `url`, or where the settings say.
+
+    The URL is `sqlite:PATH`, `sqlite::memory:`, or `kafka://HOST:PORT/TOPIC` with its views at `redis://HOST:PORT/DB`.
 
     Raises:
-        InvalidRequest: The URL or a setting is wrong.
-        LogUnavailable: The file cannot be opened or written.
-        TopicMisconfigured: It is damaged, another program's, or a newer version's.
+        InvalidRequest: A URL or a setting is wrong.
+        LogUnavailable: The file cannot be opened or written, or no broker answers.
+        ViewsUnavailable: Redis does not answer, or refuses.
+        TopicMisconfigured: File or topic is damaged, missing, another program's, or a newer version's.
+        Unsupported: What the engine needs is not installed.
     """
-    async with open_embedded(load_settings(log=url, actor=actor)) as embedded:
-        yield embedded.store
+    async with open_parts(load_settings(log=url, views=views, actor=actor)) as parts:
+        yield parts.store
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Open the store that the settings name, of whichever engine; raises as `open_store` does."""
+    if settings.is_cluster:
+        async with open_clustered(settings) as clustered:
+            yield clustered
+    else:
+        async with open_embedded(settings) as embedded:
+            yield embedded
 
 
 @asynccontextmanager
@@ -58,9 +118,124 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
             log, feed, views, name=f"sqlite:{file.path}", actor=settings.who, within=settings.within
         )
         try:
-            yield Embedded(store, file, log, feed, views)
+            yield Embedded(store, log, feed, views, file)
         finally:
             await store.close()
             await views.close()
     finally:
         await file.close()
+
+
+@asynccontextmanager
+async def open_clustered(settings: Settings) -> AsyncIterator[Clustered]:
+    """Open a store on Kafka and Redis; closing it ends its live threads as discard does."""
+    with _the_extra():
+        from eventstore.kafka.log import KafkaLog
+        from projections.shared import SharedViews
+
+    async with AsyncExitStack() as ends:
+        cluster = await ends.enter_async_context(open_cluster(settings))
+        await asyncio.gather(*map(cluster.generations.verify, range(cluster.reader.partitions)))
+        log = KafkaLog(settings.kafka, cluster.reader)
+        await log.open(within=settings.within)
+        ends.push_async_callback(log.close, within=_CLOSE_WITHIN)
+        views = SharedViews(cluster.feed, cluster.shards, partitions=cluster.reader.partitions, within=settings.within)
+        ends.push_async_callback(views.close)
+        store = EventSourcedThreadStore(
+            log, cluster.feed, views, name=str(settings.kafka), actor=settings.who, within=settings.within
+        )
+        ends.push_async_callback(store.close)
+        yield Clustered(store, log, cluster.feed, views, cluster)
+
+
+@asynccontextmanager
+async def open_cluster(settings: Settings) -> AsyncIterator[Cluster]:
+    """Open a topic and the Redis with its views; a topic whose partitions were changed is refused."""
+    with _the_extra():
+        from eventstore.kafka.feed import KafkaFeed
+        from eventstore.kafka.reader import KafkaReader
+        from eventstore.kafka.topic import misplaced_key
+        from projections.redis_generations import Generations
+        from projections.redis_shards import open_shards
+
+    topic, redis = settings.kafka, settings.redis
+    async with AsyncExitStack() as ends:
+        reader = KafkaReader(topic, within=settings.within)
+        await reader.open()
+        ends.push_async_callback(reader.close)
+        misplaced = await misplaced_key(reader)
+        if misplaced is not None:
+            raise TopicMisconfigured(misplaced)
+        shards = await ends.enter_async_context(open_shards(redis, topic.topic, within=settings.within))
+        feed = KafkaFeed(reader)
+        yield Cluster(topic, reader, feed, shards, Generations(shards, feed, cluster=reader.cluster_id))
+
+
+def worker_on(cluster: Cluster, group: Group, *, metrics: Metrics, batch: int | None = None) -> Worker:
+    """Return a worker that keeps the views of the partitions which it is given; `batch` is the most a step folds."""
+    from projections.redis_views import RedisViews
+    from projections.worker import BATCH, Worker
+
+    return Worker(
+        group,
+        cluster.generations,
+        lambda generation: RedisViews(cluster.shards, partition_of=cluster.feed.partition_of, generation=generation),
+        metrics=metrics,
+        batch=batch or BATCH,
+    )
+
+
+def rebuild_of(parts: Clustered, ahead: Entries) -> Rebuild:
+    """Return what rebuilds the views of the parts' log, which is read ahead by `ahead`."""
+    from projections.rebuild import Rebuild
+    from projections.redis_views import RedisViews
+
+    cluster = parts.cluster
+    return Rebuild(
+        cluster.feed,
+        ahead,
+        cluster.generations,
+        lambda generation: RedisViews(cluster.shards, partition_of=cluster.feed.partition_of, generation=generation),
+    )
+
+
+def stored_views(parts: Parts) -> StoredViews:
+    """Return the views that serve, as they are stored."""
+    if isinstance(parts, Embedded):
+        from projections.sqlite_views import SqliteViews
+
+        return SqliteViews(parts.file)
+    assert isinstance(parts, Clustered)
+    from projections.redis_views import RedisViews
+
+    return RedisViews(parts.cluster.shards, partition_of=parts.feed.partition_of)
+
+
+async def looked_at(parts: Clustered) -> tuple[TopicFacts, list[Census | None]]:
+    """Return what brokers say of the topic, and what its views hold by partition; None where there are none yet."""
+    from eventstore.kafka.topic import describe
+    from projections.redis_edge import NotBuilt
+    from projections.redis_views import RedisViews
+
+    views = RedisViews(parts.cluster.shards, partition_of=parts.feed.partition_of)
+
+    async def census(partition: int) -> Census | None:
+        try:
+            return await views.census(partition)
+        except NotBuilt:
+            return None
+
+    return (
+        await describe(parts.cluster.topic, within=parts.cluster.reader.within),
+        list(await asyncio.gather(*map(census, range(parts.feed.partitions)))),
+    )
+
+
+@contextmanager
+def _the_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise Unsupported(
+            f"a log on Kafka needs {exc.name}, which is not installed; install eventstore[cluster]"
+        ) from exc

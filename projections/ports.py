@@ -62,6 +62,19 @@ class Census:
     """Frozen threads, and why each is."""
 
 
+class Entries(Protocol):
+    """A log, as its projector follows it: a part of the port `EventFeed`."""
+
+    async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
+        """Return up to `limit` entries from offset `start` on; none when the log has given nothing.
+
+        Raises:
+            LogTruncated: The partition does not hold `start`.
+            LogUnavailable: The log cannot be read.
+        """
+        ...
+
+
 class ViewWriter(Protocol):
     """The stored views of partitions, for their projector."""
 

@@ -10,11 +10,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Collection
 
+from eventstore.events import Event
 from eventstore.ids import ThreadId
-from eventstore.ports import EventFeed
+from eventstore.ports import Entry
 from eventstore.state import UNKNOWN_THREAD, ThreadState
 from projections.fold import Folded, fold, owner
-from projections.ports import Mark, ThreadChange, ViewWriter
+from projections.ports import Entries, Mark, ThreadChange, ViewWriter
 
 _KEPT_STATES = 1_024
 """Threads whose states stay in memory between steps, about 4 KB each."""
@@ -23,7 +24,7 @@ _KEPT_STATES = 1_024
 class Projector:
     """The projector of one partition; calls may overlap, steps do not."""
 
-    def __init__(self, feed: EventFeed, views: ViewWriter, *, partition: int = 0, batch: int = 256) -> None:
+    def __init__(self, feed: Entries, views: ViewWriter, *, partition: int = 0, batch: int = 256) -> None:
         """Take a feed and the views; `batch` is the most entries folded in one step."""
         self._feed = feed
         self._views = views
@@ -31,6 +32,7 @@ class Projector:
         self._batch = batch
         self._stepping = asyncio.Lock()
         self._mark: Mark | None = None
+        self._last: Entry | None = None
         self._kept: OrderedDict[ThreadId, ThreadState] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -45,6 +47,28 @@ class Projector:
                 mark = await self._marked()
                 if mark.checkpoint >= until or await self._step(mark) is None:
                     return (await self._marked()).checkpoint
+
+    async def step(self) -> Folded | None:
+        """Fold one batch: one look at the log, at most one at the views, one commit. None when the log gave nothing.
+
+        Raises:
+            LogUnavailable: The log cannot be read.
+            LogTruncated: It does not hold what is to be folded next.
+            ViewsUnavailable: The views cannot be read or written.
+        """
+        async with self._stepping:
+            return await self._step(await self._marked())
+
+    @property
+    def checkpoint(self) -> int | None:
+        """The next offset to fold, as of the last step; None while that is not known."""
+        return None if self._mark is None else self._mark.checkpoint
+
+    @property
+    def folded_until(self) -> int | None:
+        """When the last event folded is said to have occurred, microseconds since the epoch; None before the first."""
+        event = None if self._last is None else self._last.event
+        return event.occurred_at if isinstance(event, Event) else None
 
     async def state_of(self, thread_id: ThreadId) -> tuple[ThreadState, int]:
         """Return the thread's state and the checkpoint which it is as of."""
@@ -73,6 +97,7 @@ class Projector:
             return Folded()
         folded = fold(states, entries)
         checkpoint = entries[-1].position.offset + 1
+        self._last = entries[-1]
         # Until the commit's outcome is known, what is kept in memory may not be used: the task can be cancelled there.
         self._mark = None
         if not await self._views.commit(self._partition, mark, checkpoint, folded.changes, last=entries[-1]):

@@ -43,50 +43,32 @@ class Member(Protocol):
         ...
 
 
-class KafkaGroup:
-    """One membership in a group of workers; `join` before use, `leave` after."""
+class KafkaFollower:
+    """Follows partitions, reading ahead; `follow` before use, `close` after."""
 
-    def __init__(self, url: KafkaUrl, *, partitions: int, group: str, instance: str | None = None) -> None:
-        """Name topic and group; `instance` makes the membership static: a restart within the session moves nothing."""
+    def __init__(self, url: KafkaUrl, *, partitions: int) -> None:
+        """Name the topic, and how many partitions it has."""
         self._url = url
         self._partitions = partitions
-        self._group = group
-        self._instance = instance
         self._consumer: Any = None
         self._positions: dict[int, int] = {}
 
     def __repr__(self) -> str:
-        return f"<KafkaGroup {self._group} on {self._url} partitions={sorted(self._positions)}>"
+        return f"<{type(self).__name__} {self._url} partitions={sorted(self._positions)}>"
 
-    async def join(self, member: Member, *, within: float) -> None:
-        """Become a member, which is told from now on which partitions are its.
+    async def follow(self, partitions: Collection[int], *, within: float) -> None:
+        """Begin to follow these partitions, whoever else does.
 
         Raises:
             LogUnavailable: No broker answered.
         """
-        self._consumer = AIOKafkaConsumer(
-            **self._url.client_settings(),
-            group_id=self._group,
-            group_instance_id=self._instance,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            session_timeout_ms=int(SESSION * 1_000),
-            heartbeat_interval_ms=int(SESSION * 250),
-            fetch_max_wait_ms=_AT_THE_END_MS,
-            max_partition_fetch_bytes=_PREFETCH_BYTES,
-            fetch_max_bytes=_FETCH_BYTES,
-        )
-        quieten()
-        self._consumer.subscribe([self._url.topic], listener=_Listener(self, member))
-        try:
-            async with asyncio.timeout(within):
-                await self._consumer.start()
-        except (kafka.KafkaError, OSError, TimeoutError) as exc:
-            await self._consumer.stop()
-            raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
+        self._consumer = self._made(group=None, instance=None)
+        await self._start(within)
+        self._consumer.assign([TopicPartition(self._url.topic, partition) for partition in partitions])
+        self.hold_back(partitions)
 
-    async def leave(self, *, within: float) -> None:
-        """Give the partitions up; a static member keeps them until its session ends."""
+    async def close(self, *, within: float) -> None:
+        """End, within so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._consumer.stop()
@@ -96,7 +78,7 @@ class KafkaGroup:
 
         Raises:
             LogTruncated: The partition does not hold `start`.
-            LogUnavailable: It is not this member's any more, or cannot be read.
+            LogUnavailable: It is not followed any more, or cannot be read.
         """
         place = TopicPartition(self._url.topic, partition)
         try:
@@ -123,11 +105,30 @@ class KafkaGroup:
         return found
 
     async def note(self, checkpoints: Mapping[int, int]) -> None:
-        """Commit the checkpoints as the group's offsets, for those who watch its lag. Failing is no matter."""
-        places = {TopicPartition(self._url.topic, partition): offset for partition, offset in checkpoints.items()}
-        with suppress(kafka.KafkaError, kafka.IllegalStateError, TimeoutError):
-            async with asyncio.timeout(SESSION):
-                await self._consumer.commit(places)
+        """Tell nobody how far this is: it is in no group."""
+
+    def _made(self, *, group: str | None, instance: str | None) -> Any:
+        quieten()
+        return AIOKafkaConsumer(
+            **self._url.client_settings(),
+            group_id=group,
+            group_instance_id=instance,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            session_timeout_ms=int(SESSION * 1_000),
+            heartbeat_interval_ms=int(SESSION * 250),
+            fetch_max_wait_ms=_AT_THE_END_MS,
+            max_partition_fetch_bytes=_PREFETCH_BYTES,
+            fetch_max_bytes=_FETCH_BYTES,
+        )
+
+    async def _start(self, within: float) -> None:
+        try:
+            async with asyncio.timeout(within):
+                await self._consumer.start()
+        except (kafka.KafkaError, OSError, TimeoutError) as exc:
+            await self._consumer.stop()
+            raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
 
     def _go_to(self, place: TopicPartition, offset: int) -> None:
         if self._positions.get(place.partition) != offset:
@@ -135,14 +136,37 @@ class KafkaGroup:
             self._consumer.resume(place)
             self._positions[place.partition] = offset
 
-    def took(self, partitions: Collection[int]) -> None:
-        """Hold the new partitions back until it is known where their views are."""
+    def hold_back(self, partitions: Collection[int]) -> None:
+        """Fetch nothing of the partitions until it is known where their views are."""
         self._positions.clear()
         places = [TopicPartition(self._url.topic, partition) for partition in partitions]
         self._consumer.pause(*places)
         for place in places:
             # Any offset, or the client would ask the group for one and find none.
             self._consumer.seek(place, 0)
+
+
+class KafkaGroup(KafkaFollower):
+    """One membership in a group of workers, which follows the partitions that are its; `join` before use."""
+
+    async def join(self, member: Member, *, group: str, instance: str | None = None, within: float) -> None:
+        """Become a member, which is told from now on which partitions are its.
+
+        `instance` makes the membership static: a restart within the session moves nothing.
+
+        Raises:
+            LogUnavailable: No broker answered.
+        """
+        self._consumer = self._made(group=group, instance=instance)
+        self._consumer.subscribe([self._url.topic], listener=_Listener(self, member))
+        await self._start(within)
+
+    async def note(self, checkpoints: Mapping[int, int]) -> None:
+        """Commit the checkpoints as the group's offsets, for those who watch its lag. Failing is no matter."""
+        places = {TopicPartition(self._url.topic, partition): offset for partition, offset in checkpoints.items()}
+        with suppress(kafka.KafkaError, kafka.IllegalStateError, TimeoutError):
+            async with asyncio.timeout(SESSION):
+                await self._consumer.commit(places)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -155,5 +179,5 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         partitions = sorted(place.partition for place in assigned)
-        self._group.took(partitions)
+        self._group.hold_back(partitions)
         await self._member.take(partitions)

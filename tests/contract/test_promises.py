@@ -189,11 +189,11 @@ async def test_a_log_that_takes_nothing_delays_nobody_beyond_the_deadline(
     engine: Engine, elsewhere: ThreadStore
 ) -> None:
     """Promise 8. "Nothing hangs: every call ends within its deadline as done, refused, or outcome unknown"."""
-    store = await engine.open(within=0.3)
+    store = await engine.open(within=engine.soon)
     thread_id = await a_live_thread(store, "one")
     cold = await a_cold_thread(elsewhere)
     began = time.monotonic()
-    with engine.hold_the_log():
+    async with engine.hold_the_log():
         verbs: list[tuple[Verb, ThreadId]] = [
             (say_two, thread_id),
             (flush, thread_id),
@@ -206,7 +206,7 @@ async def test_a_log_that_takes_nothing_delays_nobody_beyond_the_deadline(
             with pytest.raises(EventStoreError) as told:
                 await verb(store, id_)
             assert told.value.exit_code in (4, 5, 6), repr(told.value)
-    assert time.monotonic() - began < 6 * 10 * 0.3
+    assert time.monotonic() - began < len(verbs) * 10 * engine.soon
 
     await store.shutdown_thread(thread_id)
     assert ["one", "two"] == await said(store, thread_id)
@@ -221,9 +221,8 @@ async def test_a_store_that_is_closed_says_so_at_once(store: ThreadStore, engine
     for verb in (history, read, rename, archive, delete):
         with pytest.raises(EventStoreError, match="closed"):
             await verb(store, thread_id)
-    new = await created(store)
     with pytest.raises(EventStoreError, match="closed"):
-        await store.persist_thread(new)
+        await created(store)
 
 
 async def test_closing_ends_live_threads_as_discard_does(engine: Engine, elsewhere: ThreadStore) -> None:
@@ -264,10 +263,11 @@ async def test_closing_while_calls_are_on_their_way_ends_them_all(engine: Engine
 async def test_a_store_that_never_answers_in_time_says_that_the_outcome_is_unknown(
     engine: Engine, elsewhere: ThreadStore
 ) -> None:
-    store = await engine.open(within=0.2)
+    store = await engine.open(within=engine.soon)
     thread_id = await a_live_thread(store, "one")
-    with engine.hold_the_log(), pytest.raises(OutcomeUnknown, match="flush"):
-        await say(store, thread_id, "two")
+    async with engine.hold_the_log():
+        with pytest.raises(OutcomeUnknown, match="flush"):
+            await say(store, thread_id, "two")
 
     await store.flush_thread(thread_id)
     assert ["one", "two"] == await said(elsewhere, thread_id)

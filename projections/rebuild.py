@@ -1,0 +1,104 @@
+"""Views folded anew beside those that serve, partition by partition, and put in their place when they are as far.
+
+Appends and readers go on meanwhile. Whatever ends a rebuild early leaves the views that serve as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from eventstore.ports import EventFeed
+from projections.ports import Entries, Mark, ViewWriter
+from projections.projector import Projector
+from projections.verify import StoredViews, Verified, first_difference
+
+
+class Generations(Protocol):
+    """Complete sets of views beside each other."""
+
+    async def begin(self, partition: int, *, start: int = 0) -> Mark:
+        """Begin views beside those that serve, or go on with such."""
+        ...
+
+    async def switch(self, partition: int, generation: int) -> bool:
+        """Let them serve, if they are as far as they have to be."""
+        ...
+
+    async def drop(self, partition: int, generation: int) -> None:
+        """Remove views that do not serve."""
+        ...
+
+
+class BuiltViews(StoredViews, ViewWriter, Protocol):
+    """Stored views of one generation, to be written and to be compared."""
+
+
+MakeViews = Callable[[int], BuiltViews]
+
+
+class Progress(NamedTuple):
+    """How far the rebuilding of a partition has come."""
+
+    partition: int
+    folded: int
+    """The next offset to fold."""
+    end: int
+    """The log's end, as it was last looked at."""
+
+
+class Rebuilt(NamedTuple):
+    """What became of a partition."""
+
+    partition: int
+    generation: int
+    verified: Verified | None
+    """What the comparison with a fold from the log's start found; None if none was asked for."""
+    switched: bool
+
+
+class Rebuild:
+    """Rebuilds the views of a log's partitions."""
+
+    def __init__(self, feed: EventFeed, ahead: Entries, generations: Generations, make_views: MakeViews) -> None:
+        """Take the log, the same read ahead, the generations, and what makes the views of one of them."""
+        self._feed = feed
+        self._ahead = ahead
+        self._generations = generations
+        self._make_views = make_views
+
+    async def run(self, partition: int, *, verify: bool, tell: Callable[[Progress], None], batch: int = 500) -> Rebuilt:
+        """Build the partition's views and let them serve; with `verify` only if they are what the log says.
+
+        Cancelled, or failing, it removes what it has built.
+
+        Raises:
+            LogUnavailable: The log cannot be read.
+            LogTruncated: Its beginning is gone.
+            ViewsUnavailable: The views cannot be read or written.
+        """
+        generation = (await self._generations.begin(partition)).generation
+        try:
+            views = self._make_views(generation)
+            projector = Projector(self._ahead, views, partition=partition, batch=batch)
+            await self._fold(partition, projector, tell)
+            verified = await first_difference(self._feed, views, partition=partition) if verify else None
+            if verified is not None and verified.difference is not None:
+                await self._generations.drop(partition, generation)
+                return Rebuilt(partition, generation, verified, switched=False)
+            while not await self._generations.switch(partition, generation):
+                # The views that serve went on: they are followed until they are reached.
+                await self._fold(partition, projector, tell)
+            return Rebuilt(partition, generation, verified, switched=True)
+        except BaseException:
+            await self._generations.drop(partition, generation)
+            raise
+
+    async def _fold(self, partition: int, projector: Projector, tell: Callable[[Progress], None]) -> None:
+        """Fold to the log's end as it is now."""
+        end = await self._feed.end(partition)
+        while (projector.checkpoint or 0) < end:
+            folded = await projector.step()
+            tell(Progress(partition, projector.checkpoint or 0, end))
+            if folded is None:
+                return

@@ -1,0 +1,257 @@
+"""The projection worker: keeps the views of the partitions that its group gives it.
+
+One task a partition, each its own judge: it finds out whether there are views to go on with, builds them if not,
+follows the log, and tries again whatever fails. What another worker does with the same partition is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+from typing import Final, Protocol
+
+import structlog
+
+from eventstore.errors import Broken, EventStoreError, Unavailable
+from eventstore.ports import Entry
+from projections.fold import Folded
+from projections.metrics import Metrics
+from projections.ports import Census, Mark, ViewWriter
+from projections.projector import Projector
+
+BATCH: Final = 500
+"""Records folded in one step."""
+_AGAIN_AFTER: Final = (0.1, 5.0)
+"""Seconds until a failed attempt is repeated: at first, and at most."""
+_BROKEN_AGAIN_AFTER: Final = 15.0
+"""Seconds until what takes a person to mend is tried again."""
+_COUNT_EVERY: Final = 15.0
+"""Seconds between two counts of frozen threads, and two notes of checkpoints for those who watch the group."""
+_LET_GO_WITHIN: Final = 5.0
+"""Seconds that a step has to end when its partition is taken away; then it is cut short, which is harmless."""
+
+
+class Group(Protocol):
+    """Shares a log's partitions among workers."""
+
+    async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
+        """Return what came from offset `start` on; none if nothing came for a moment."""
+        ...
+
+    def end(self, partition: int) -> int | None:
+        """Return the partition's end as far as it is known."""
+        ...
+
+    async def note(self, checkpoints: Mapping[int, int]) -> None:
+        """Tell those who watch the group how far its members are."""
+        ...
+
+
+class Generations(Protocol):
+    """Complete sets of views, of which one serves."""
+
+    async def verify(self, partition: int) -> None:
+        """Check that the views that serve are of this very log."""
+        ...
+
+    async def begin(self, partition: int, *, start: int = 0) -> Mark:
+        """Begin views beside those that serve, or go on with such."""
+        ...
+
+    async def switch(self, partition: int, generation: int) -> bool:
+        """Let them serve, if they are as far as they have to be."""
+        ...
+
+    async def serves(self, partition: int) -> bool:
+        """Say whether views of this version's fold serve."""
+        ...
+
+
+class Views(ViewWriter, Protocol):
+    """Stored views, of one generation."""
+
+    async def census(self, partition: int) -> Census:
+        """Count what they hold."""
+        ...
+
+
+class MakeViews(Protocol):
+    def __call__(self, generation: int | None) -> Views:
+        """Return the stored views of a generation; None for the one that serves."""
+        ...
+
+
+class Stage(StrEnum):
+    """What a partition's task is at."""
+
+    STARTING = "starting"
+    BUILDING = "building"
+    FOLLOWING = "following"
+    RETRYING = "retrying"
+    BROKEN = "broken"
+
+
+class Worker:
+    """Keeps views of the partitions it is given (protocol `eventstore.kafka.group.Member`)."""
+
+    def __init__(
+        self, group: Group, generations: Generations, make_views: MakeViews, *, metrics: Metrics, batch: int = BATCH
+    ) -> None:
+        """Take a membership, the generations of views, and what makes views; `batch` is the most a step folds."""
+        self._group = group
+        self._generations = generations
+        self._make_views = make_views
+        self._metrics = metrics
+        self._batch = batch
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stages: dict[int, Stage] = {}
+        self._moved = asyncio.Event()
+        self._checkpoints: dict[int, int] = {}
+        self._log = structlog.get_logger("eventstore.worker")
+        self.is_member = False
+        """Whether the group has said which partitions are its; they may be none."""
+        self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when a task has failed in a way that repeating it does not mend: a bug, for whoever runs this."""
+
+    def __repr__(self) -> str:
+        return f"<Worker {', '.join(f'{p} {stage}' for p, stage in sorted(self._stages.items())) or 'idle'}>"
+
+    @property
+    def stages(self) -> Mapping[int, Stage]:
+        """What each of its partitions is at."""
+        return self._stages
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all its partitions are followed."""
+        return self.is_member and all(stage is Stage.FOLLOWING for stage in self._stages.values())
+
+    async def ready(self) -> None:
+        """Wait until all its partitions are followed."""
+        while not self.is_ready:
+            await self._moved.wait()
+
+    async def take(self, partitions: Collection[int]) -> None:
+        await self.let_go()
+        self._stopping = asyncio.Event()
+        self._stages = dict.fromkeys(partitions, Stage.STARTING)
+        self.is_member = True
+        self._log.info("took partitions", partitions=sorted(partitions))
+        for partition in partitions:
+            self._tasks.append(asyncio.create_task(self._keep(partition)))
+        self._tasks.append(asyncio.create_task(self._count()))
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def let_go(self) -> None:
+        """Finish the steps under way and end."""
+        self._stopping.set()
+        tasks, self._tasks = self._tasks, []
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_LET_GO_WITHIN)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._group.note(self._checkpoints)
+        for partition in self._stages:
+            self._metrics.forget(partition)
+        self._stages, self._checkpoints = {}, {}
+
+    async def _keep(self, partition: int) -> None:
+        """Keep the partition's views until told to stop, whatever happens."""
+        pause = _AGAIN_AFTER[0]
+        while not self._stopping.is_set():
+            try:
+                await self._build_if_none_serve(partition)
+                pause = _AGAIN_AFTER[0]
+                await self._follow(partition)
+            except EventStoreError as exc:
+                broken = isinstance(exc, Broken)
+                self._trouble(partition, exc, Stage.BROKEN if broken else Stage.RETRYING)
+                await self._pause(_BROKEN_AGAIN_AFTER if broken else pause)
+                pause = min(2 * pause, _AGAIN_AFTER[1])
+
+    async def _build_if_none_serve(self, partition: int) -> None:
+        await self._generations.verify(partition)
+        if await self._generations.serves(partition):
+            return
+        self._enter(partition, Stage.BUILDING)
+        generation = (await self._generations.begin(partition)).generation
+        projector = Projector(self._group, self._make_views(generation), partition=partition, batch=self._batch)
+        at_the_end = True
+        while not self._stopping.is_set():
+            if at_the_end and await self._generations.switch(partition, generation):
+                self._log.info("views are built", partition=partition, generation=generation)
+                return
+            at_the_end = await self._step(partition, projector) is None
+
+    async def _follow(self, partition: int) -> None:
+        projector = Projector(self._group, self._make_views(None), partition=partition, batch=self._batch)
+        self._enter(partition, Stage.FOLLOWING)
+        while not self._stopping.is_set():
+            await self._step(partition, projector)
+
+    async def _step(self, partition: int, projector: Projector) -> Folded | None:
+        began = time.monotonic()
+        folded = await projector.step()
+        checkpoint = projector.checkpoint
+        if folded is not None:
+            self._metrics.stepped(partition, folded, seconds=time.monotonic() - began)
+            self._tell_of_unreadable(partition, folded)
+        if checkpoint is not None:
+            self._checkpoints[partition] = checkpoint
+            end = self._group.end(partition)
+            if end is not None:
+                until = projector.folded_until or 0
+                self._metrics.lagging(
+                    partition, events=max(0, end - checkpoint), seconds=max(0.0, time.time() - until / 1e6)
+                )
+        return folded
+
+    def _tell_of_unreadable(self, partition: int, folded: Folded) -> None:
+        for thread_id, change in folded.changes.items():
+            if change.after.frozen is not None and change.before.frozen is None:
+                self._log.error("thread is frozen", partition=partition, thread=thread_id, why=change.after.frozen)
+
+    async def _count(self) -> None:
+        """Now and then count frozen threads, and note the checkpoints."""
+        views = self._make_views(None)
+        while True:
+            for partition in list(self._stages):
+                try:
+                    census = await views.census(partition)
+                except (Unavailable, Broken):
+                    continue  # the partition's own task says what is wrong
+                self._metrics.frozen(partition, len(census.frozen))
+            await self._group.note(self._checkpoints)
+            await self._pause(_COUNT_EVERY)
+            if self._stopping.is_set():
+                return
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (exc := task.exception()) is not None and not self.crashed.done():
+            self.crashed.set_exception(exc)
+
+    def _enter(self, partition: int, stage: Stage) -> None:
+        if self._stages.get(partition) is not stage:
+            self._stages[partition] = stage
+            self._log.info("partition", partition=partition, stage=str(stage))
+            self._moved.set()
+            self._moved = asyncio.Event()
+
+    def _trouble(self, partition: int, exc: EventStoreError, stage: Stage) -> None:
+        self._metrics.failed(partition, exc)
+        if self._stages.get(partition) is not stage:
+            log = self._log.error if stage is Stage.BROKEN else self._log.warning
+            log("partition", partition=partition, stage=str(stage), error=type(exc).__name__, why=str(exc))
+        self._stages[partition] = stage
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
