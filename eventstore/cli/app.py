@@ -32,11 +32,17 @@ def eventstore(
     context: typer.Context,
     log: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where threads are kept: sqlite:PATH. Also EVENTSTORE_LOG."),
+        typer.Option(
+            metavar="URL",
+            help="Where threads are kept: sqlite:PATH, or kafka://HOST:PORT/TOPIC. Also EVENTSTORE_LOG.",
+        ),
     ] = None,
     views: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where views are kept; on SQLite the same file. Also EVENTSTORE_VIEWS."),
+        typer.Option(
+            metavar="URL",
+            help="Where views are kept: redis://HOST:PORT/DB; on SQLite the same file. Also EVENTSTORE_VIEWS.",
+        ),
     ] = None,
     actor: Annotated[
         str | None,
@@ -65,8 +71,11 @@ _COMMANDS = {
     "export": ("transfer.export", "Move"),
     "backup": ("maintain.backup", "Move"),
     "verify": ("maintain.verify", "Look after"),
-    "doctor": ("maintain.doctor", "Look after"),
+    "doctor": ("doctor.doctor", "Look after"),
     "schema": ("events.schema", "Look after"),
+    "rebuild": ("rebuild.rebuild", "On Kafka and Redis"),
+    "worker": ("worker.worker", "On Kafka and Redis"),
+    "topic": ("topic.app", "On Kafka and Redis"),
 }
 """Where each command is, and under which heading the help shows it."""
 _WITH_VALUE = frozenset({"--log", "--views", "--actor"})
@@ -91,7 +100,11 @@ def app_for(arguments: Sequence[str]) -> typer.Typer:
     for name in wanted:
         place, heading = _COMMANDS[name]
         module, _, function = place.partition(".")
-        app.command(name, rich_help_panel=heading)(getattr(import_module(f"eventstore.cli.{module}"), function))
+        command = getattr(import_module(f"eventstore.cli.{module}"), function)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=heading)
+        else:
+            app.command(name, rich_help_panel=heading)(command)
     return app
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eventstore.documents.threads import StoredThread
     from eventstore.ids import ThreadId
     from eventstore.threads import EventSourcedThreadStore
-    from eventstore.wiring import Embedded
+    from eventstore.wiring import Parts
 
 
 def rename(
@@ -26,13 +26,13 @@ def rename(
 ) -> int:
     """Give a thread a name."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.documents.patch import ThreadMetadataPatch
 
         if not name.strip():
             raise InvalidRequest("Thread name cannot be empty.")
-        thread_id = await resolve(embedded.store, thread)
-        renamed = await _patch(embedded.store, thread_id, ThreadMetadataPatch(name=name.strip()))
+        thread_id = await resolve(parts.store, thread)
+        renamed = await _patch(parts.store, thread_id, ThreadMetadataPatch(name=name.strip()))
         print(f"renamed {thread_id} to {one_line(renamed.name or '')}")
 
     return with_store(context, work)
@@ -52,12 +52,12 @@ def set_(
 ) -> int:
     """Set or clear metadata of a thread, all fields or none."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.cli.assignments import patch_of
 
         patch = patch_of(assignments)
-        thread_id = await resolve(embedded.store, thread)
-        changed = await _patch(embedded.store, thread_id, patch)
+        thread_id = await resolve(parts.store, thread)
+        changed = await _patch(parts.store, thread_id, patch)
         print(f"changed {thread_id}, now at version {changed.version}")
 
     return with_store(context, work)
@@ -66,11 +66,11 @@ def set_(
 def archive(context: typer.Context, thread: ThreadArgument) -> int:
     """Move a thread to the archived ones."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.documents.params import ArchiveThreadParams
 
-        thread_id = await resolve(embedded.store, thread)
-        await embedded.store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
+        thread_id = await resolve(parts.store, thread)
+        await parts.store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
         print(f"archived {thread_id}")
 
     return with_store(context, work)
@@ -79,11 +79,11 @@ def archive(context: typer.Context, thread: ThreadArgument) -> int:
 def unarchive(context: typer.Context, thread: ThreadArgument) -> int:
     """Move a thread back from the archived ones."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.documents.params import ArchiveThreadParams
 
-        thread_id = await resolve(embedded.store, thread)
-        await embedded.store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id))
+        thread_id = await resolve(parts.store, thread)
+        await parts.store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id))
         print(f"unarchived {thread_id}")
 
     return with_store(context, work)
@@ -97,19 +97,19 @@ def delete(
 ) -> int:
     """Delete a thread for good: nothing appended later counts. Its events stay in the log."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.documents.params import DeleteThreadParams, ReadThreadParams
 
-        thread_id = await resolve(embedded.store, thread)
+        thread_id = await resolve(parts.store, thread)
         if not yes:
             if not sys.stdin.isatty():
                 raise InvalidRequest(
                     f"nothing was deleted, for nobody can be asked here; give --yes to delete {thread_id}"
                 )
-            found = await embedded.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+            found = await parts.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
             name = one_line(found.name or found.preview, 60)
             typer.confirm(f"Delete thread {thread_id} ({name}) for good?", abort=True, err=True)
-        await embedded.store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason=reason))
+        await parts.store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason=reason))
         print(f"deleted {thread_id}")
 
     return with_store(context, work)

@@ -13,7 +13,7 @@ from eventstore.errors import InvalidRequest
 if TYPE_CHECKING:
     from eventstore.cli.printing import Style
     from eventstore.documents.records import EventRecord
-    from eventstore.wiring import Embedded
+    from eventstore.wiring import Parts
 
 _FOLLOW_EVERY = 0.25
 """Seconds between two looks at the log's end."""
@@ -31,18 +31,18 @@ def events(
 ) -> int:
     """Print the events of the log: which counted, which did not and why."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.audit import audit, parse_position
         from eventstore.errors import ThreadNotFound
 
-        if follow and holds_nothing(embedded):
+        if follow and holds_nothing(parts):
             raise InvalidRequest("there is nothing to follow yet; eventstore import and eventstore new make a store")
         begin = None if since is None else parse_position(since)
-        thread_id = None if thread is None else await resolve(embedded.store, thread, deleted=True)
-        if thread_id is not None and not follow and await embedded.views.get(thread_id) is None:
+        thread_id = None if thread is None else await resolve(parts.store, thread, deleted=True)
+        if thread_id is not None and not follow and await parts.views.get(thread_id) is None:
             raise ThreadNotFound(thread_id)
         every = _FOLLOW_EVERY if follow else None
-        async for record in audit(embedded.feed, thread_id, since=begin, every=every):
+        async for record in audit(parts.feed, thread_id, since=begin, every=every):
             print(record.model_dump_json() if json else _line(record, thread_id is None), flush=follow)
 
     return with_store(context, work)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eventstore.documents.items import StoredItem
     from eventstore.ids import ThreadId
     from eventstore.threads import EventSourcedThreadStore
-    from eventstore.wiring import Embedded
+    from eventstore.wiring import Parts
 
 _COLOURS: dict[str, tuple[Style, ...]] = {"user": ("bold", "cyan"), "agent": ("bold", "green"), "note": ("yellow",)}
 
@@ -37,12 +37,12 @@ def history(
 ) -> int:
     """Print a thread's conversation."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.documents.params import ReadThreadParams
 
-        thread_id = await resolve(embedded.store, thread)
-        await embedded.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
-        items = _items(embedded.store, thread_id, last, as_of)
+        thread_id = await resolve(parts.store, thread)
+        await parts.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+        items = _items(parts.store, thread_id, last, as_of)
         await (_print_lines(items) if json else _print_conversation(items))
 
     return with_store(context, work)

@@ -18,7 +18,7 @@ from eventstore.errors import InvalidRequest
 if TYPE_CHECKING:
     from eventstore.documents.params import ListThreadsParams
     from eventstore.documents.threads import StoredThread, ThreadPage
-    from eventstore.wiring import Embedded
+    from eventstore.wiring import Parts
 
 _DAMAGED = "DAMAGED "
 """Stands before the name of a thread that cannot be read on; `show` and `events` say why."""
@@ -55,7 +55,7 @@ def list_(
 ) -> int:
     """List threads, those you worked on last first."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.documents.fields import is_utf8
         from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
 
@@ -74,11 +74,11 @@ def list_(
             archived=archived,
             search_term=search,
         )
-        page = await embedded.store.list_threads(asked)
+        page = await parts.store.list_threads(asked)
         if json:
             print(page.model_dump_json(indent=2))
         else:
-            _print_page(page, asked, sort, yet=holds_nothing(embedded))
+            _print_page(page, asked, sort, yet=holds_nothing(parts))
 
     return with_store(context, work)
 
@@ -90,11 +90,11 @@ def show(
 ) -> int:
     """Show what is known of a thread."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.documents.params import ReadThreadParams
 
-        thread_id = await resolve(embedded.store, thread)
-        found = await embedded.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+        thread_id = await resolve(parts.store, thread)
+        found = await parts.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
         if json:
             print(found.model_dump_json(indent=2, exclude={"history"}))
         else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eventstore.ids import ThreadId
     from eventstore.settings import Settings
     from eventstore.threads import EventSourcedThreadStore
-    from eventstore.wiring import Embedded
+    from eventstore.wiring import Parts
 
 ThreadArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="ID", help="The thread's id, or enough of its beginning.", show_default=False)
@@ -50,7 +50,7 @@ def settings_of(context: typer.Context) -> Settings:
 
 
 def with_store(
-    context: typer.Context, work: Callable[[Embedded], Awaitable[int | None]], *, makes_it: bool = False
+    context: typer.Context, work: Callable[[Parts], Awaitable[int | None]], *, makes_it: bool = False
 ) -> int:
     """Open the store, do the work in it, and return the exit code. Only a command that `makes_it` makes its file.
 
@@ -61,18 +61,18 @@ def with_store(
     """
     import asyncio
 
-    from eventstore.wiring import open_embedded
+    from eventstore.wiring import open_parts
 
     settings = settings_of(context)
     if not makes_it:
         settings = _of_what_is_there(settings)
 
     async def opened() -> int:
-        async with open_embedded(settings) as embedded:
+        async with open_parts(settings) as parts:
             # What was imported stays: collecting would begin by looking through all of it.
             gc.freeze()
             gc.enable()
-            return await work(embedded) or 0
+            return await work(parts) or 0
 
     with asyncio.Runner() as runner:
         # Made while Ctrl-C still ends the process: asyncio heeds it only once it runs something.
@@ -83,6 +83,8 @@ def with_store(
 
 def is_missing(settings: Settings) -> bool:
     """Whether the store's file is not made yet; any other trouble with it is for opening to tell."""
+    if settings.is_cluster:
+        return False
     try:
         Path(settings.sqlite.path).stat()
     except FileNotFoundError:
@@ -108,7 +110,7 @@ def _of_what_is_there(settings: Settings) -> Settings:
     from eventstore.settings import Settings
     from eventstore.sqlite.file import MEMORY
 
-    if settings.sqlite.path == MEMORY or not is_missing(settings):
+    if settings.is_cluster or settings.sqlite.path == MEMORY or not is_missing(settings):
         return settings
     if settings.log:
         raise no_store(settings)
@@ -117,11 +119,12 @@ def _of_what_is_there(settings: Settings) -> Settings:
     )
 
 
-def holds_nothing(embedded: Embedded) -> bool:
+def holds_nothing(parts: Parts) -> bool:
     """Whether the store is one in memory, which stands for a file that is not there yet."""
     from eventstore.sqlite.file import MEMORY
+    from eventstore.wiring import Embedded
 
-    return embedded.file.path == MEMORY
+    return isinstance(parts, Embedded) and parts.file.path == MEMORY
 
 
 async def resolve(store: EventSourcedThreadStore, text: str, *, deleted: bool = False) -> ThreadId:

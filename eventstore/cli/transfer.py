@@ -18,7 +18,7 @@ from eventstore.errors import InvalidRequest
 if TYPE_CHECKING:
     from eventstore.codex.homes import RolloutFile
     from eventstore.codex.importing import Imported
-    from eventstore.wiring import Embedded
+    from eventstore.wiring import Parts
 
 _PART_FAILED = 1
 _LINES_TOLD = 5
@@ -42,11 +42,11 @@ def import_(
 
     files = find_rollouts(paths)
 
-    async def work(embedded: Embedded) -> int:
+    async def work(parts: Parts) -> int:
         from eventstore.codex.importing import Importer
 
         settings = settings_of(context)
-        importer = Importer(embedded.log, embedded.feed, embedded.views, actor=settings.who, within=settings.within)
+        importer = Importer(parts.log, parts.feed, parts.views, actor=settings.who, within=settings.within)
         outcomes: Counter[str] = Counter()
         items, left_out = 0, 0
         async with aclosing(_watched(importer.import_files(files, fork=fork), files)) as imports:
@@ -81,33 +81,33 @@ def export(
     if output is not None and output.exists() and not force:
         raise InvalidRequest(f"{output} is there already; give another name, or --force to replace it")
 
-    async def work(embedded: Embedded) -> int:
+    async def work(parts: Parts) -> int:
         if all_ is not None:
-            return await _export_all(embedded, all_)
+            return await _export_all(parts, all_)
         assert thread is not None
-        await _export_one(embedded, thread, output, overwrite=force)
+        await _export_one(parts, thread, output, overwrite=force)
         return 0
 
     return with_store(context, work)
 
 
-async def _export_one(embedded: Embedded, thread: str, output: Path | None, *, overwrite: bool) -> None:
+async def _export_one(parts: Parts, thread: str, output: Path | None, *, overwrite: bool) -> None:
     from eventstore.codex.exporting import export_lines, export_thread
 
-    thread_id = await resolve(embedded.store, thread)
+    thread_id = await resolve(parts.store, thread)
     if output is None or str(output) == "-":
-        async for line in export_lines(embedded.feed, embedded.views, thread_id):
+        async for line in export_lines(parts.feed, parts.views, thread_id):
             sys.stdout.write(line + "\n")
         return
-    exported = await export_thread(embedded.feed, embedded.views, thread_id, output, overwrite=overwrite)
+    exported = await export_thread(parts.feed, parts.views, thread_id, output, overwrite=overwrite)
     print(f"exported {thread_id} to {output} ({counted(exported.lines, 'line')})")
 
 
-async def _export_all(embedded: Embedded, directory: Path) -> int:
+async def _export_all(parts: Parts, directory: Path) -> int:
     from eventstore.codex.exporting import export_home
 
     written, lines, left_out = 0, 0, 0
-    async for exported in export_home(embedded.feed, embedded.views, directory):
+    async for exported in export_home(parts.feed, parts.views, directory):
         if exported.path is None:
             left_out += 1
             print(f"left out {exported.thread_id}: {one_line(exported.note)}", file=sys.stderr)

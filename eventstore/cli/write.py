@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from eventstore.errors import EventStoreError
     from eventstore.ids import ThreadId
     from eventstore.threads import EventSourcedThreadStore
-    from eventstore.wiring import Embedded
+    from eventstore.wiring import Parts
 
 _LINES_AT_ONCE = 500
 _BYTES_AT_ONCE = 4 * 1024 * 1024
@@ -36,7 +36,7 @@ def new(
 ) -> int:
     """Make a thread of the items on standard input, and print its id. All of it is stored, or nothing."""
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore import __version__
         from eventstore.cli.lines import Incoming, item_of, nothing_came, tell_a_typist
         from eventstore.documents.params import CreateThreadParams, ThreadPersistenceMetadata
@@ -51,17 +51,17 @@ def new(
             raise nothing_came()
         thread_id = new_thread_id()
         place = ThreadPersistenceMetadata(cwd=str((cwd or Path()).absolute()), model_provider=provider)
-        await embedded.store.create_thread(
+        await parts.store.create_thread(
             CreateThreadParams(thread_id=thread_id, source=source, cli_version=__version__, metadata=place)
         )
         dropped: Counter[str] = Counter()
         try:
             for batch in batches:
-                dropped += await _append(embedded.store, thread_id, batch)
+                dropped += await _append(parts.store, thread_id, batch)
         except _RefusedLineError as exc:
             raise exc.error from exc
-        await embedded.store.persist_thread(thread_id)
-        await embedded.store.shutdown_thread(thread_id)
+        await parts.store.persist_thread(thread_id)
+        await parts.store.shutdown_thread(thread_id)
         if dropped:
             print(_named(dropped), file=sys.stderr)
         print(thread_id)
@@ -75,11 +75,11 @@ def append(context: typer.Context, thread: ThreadArgument) -> int:
     Whoever writes the thread elsewhere is taken over from, and told so. An archived thread stays archived.
     """
 
-    async def work(embedded: Embedded) -> None:
+    async def work(parts: Parts) -> None:
         from eventstore.cli.lines import Incoming, nothing_came, tell_a_typist
         from eventstore.documents.params import ReadThreadParams, ResumeThreadParams
 
-        store = embedded.store
+        store = parts.store
         thread_id = await resolve(store, thread)
         await store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
         tell_a_typist()
