@@ -16,6 +16,7 @@ from tests.support.redis_server import RedisServer, running
 
 pytest_plugins = ["tests.support.services"]
 
+
 EXAMPLE_HOME = Path(__file__).parent.parent / "compose" / "example-home"
 ROLLOUTS = "rollout-*.jsonl"
 

@@ -62,7 +62,8 @@ async def test_a_large_append_becomes_visible_at_once(engine: Engine) -> None:
     await store.flush_thread(thread_id)
     await look()
 
-    assert [(5, 3), (5, 3)] == seen
+    assert seen[0] in ((2, 2), (5, 3))  # before its flush it may be there already, whole
+    assert seen[1] == (5, 3)
     assert views.fired == 1
 
 

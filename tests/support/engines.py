@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -49,6 +49,9 @@ def untouched(ports: Ports) -> Ports:
 class Engine(Protocol):
     """Opens stores on one set of data."""
 
+    soon: float
+    """Seconds in which any single call ends here, if nothing keeps it; no more than a few times as long as it takes."""
+
     async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
         """Open a store; `within` is the deadline of its calls in seconds."""
         ...
@@ -69,7 +72,7 @@ class Engine(Protocol):
         """Put a record into the log under the thread's key, whatever it says."""
         ...
 
-    def hold_the_log(self) -> AbstractContextManager[None]:
+    def hold_the_log(self) -> AbstractAsyncContextManager[None]:
         """Let nobody write the log for the block (engines that processes share)."""
         ...
 
@@ -80,6 +83,8 @@ class Engine(Protocol):
 
 class SqliteEngine:
     """Stores on SQLite: on one file, or each on its own in memory."""
+
+    soon = 0.3
 
     def __init__(self, path: str, *, synchronous: Synchronous = "FULL") -> None:
         self.path = path
@@ -121,8 +126,8 @@ class SqliteEngine:
             lambda connection: connection.execute("INSERT INTO log (thread, record) VALUES (?, ?)", row)
         )
 
-    @contextmanager
-    def hold_the_log(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def hold_the_log(self) -> AsyncIterator[None]:
         other = sqlite3.connect(self.path, isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
@@ -147,7 +152,15 @@ def sqlite_in_memory(folder: Path) -> Engine:
 
 MakeEngine: TypeAlias = Callable[[Path], Engine]
 
-SHARED: dict[str, MakeEngine] = {"sqlite-file": sqlite_file}
+
+def on_a_cluster(folder: Path) -> Engine:
+    # Imported where it is used: the clients of Kafka and Redis take long to load.
+    from tests.support.cluster import ClusterEngine
+
+    return ClusterEngine()
+
+
+SHARED: dict[str, MakeEngine] = {"sqlite-file": sqlite_file, "cluster": on_a_cluster}
 """Engines on whose data several processes may work."""
 ALONE: dict[str, MakeEngine] = {"sqlite-memory": sqlite_in_memory}
 """Engines with one process of their own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -117,6 +117,8 @@ def _nothing_known_of(thread_id: ThreadId) -> StoredThread:
 class DoNothingEngine:
     """Opens stores that do nothing (protocol `Engine`)."""
 
+    soon = 0.3
+
     async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
         return DoNothingStore()
 
@@ -132,7 +134,7 @@ class DoNothingEngine:
     async def write_record(self, store: ThreadStore, thread_id: ThreadId, record: bytes) -> None:
         return
 
-    def hold_the_log(self) -> AbstractContextManager[None]:
+    def hold_the_log(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
     async def end(self) -> None:

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -173,11 +174,17 @@ def turn(path: Path) -> Iterator[None]:
         yield
 
 
+@cache
+def joined() -> Run:
+    """Return this process's part in the run of tests."""
+    return Run()
+
+
 RUN = pytest.StashKey[Run]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RUN] = Run()
+    config.stash[RUN] = joined()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

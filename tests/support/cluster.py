@@ -1,0 +1,154 @@
+"""The engine on real Kafka and Redis under the contract suite: a topic of its own, and a worker in this process."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, NotEnoughReplicasError
+from redis.asyncio import Redis
+
+from eventstore.ids import ThreadId
+from eventstore.kafka import topic
+from eventstore.kafka.group import KafkaFollower
+from eventstore.kafka.records import key_of
+from eventstore.settings import Settings
+from eventstore.store import ThreadStore
+from eventstore.threads import EventSourcedThreadStore
+from eventstore.wiring import Clustered, open_cluster, open_clustered, worker_on
+from projections.metrics import Metrics
+from tests.support.engines import Ports, Through, untouched
+from tests.support.services import joined
+
+PARTITIONS = 2
+_WITHIN = 20.0
+
+
+class ClusterEngine:
+    """Stores on one topic of the run's Kafka, with views in the run's Redis (protocol `Engine`)."""
+
+    soon = 3.0
+
+    def __init__(self) -> None:
+        self._settings: Settings | None = None
+        self._ends = AsyncExitStack()
+        self._opened: dict[int, tuple[Clustered, AsyncExitStack]] = {}
+
+    async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
+        settings = await self._begun()
+        stack = AsyncExitStack()
+        parts = await stack.enter_async_context(open_clustered(settings.model_copy(update={"within": within})))
+        store = parts.store
+        if through is not untouched:
+            ports = through(Ports(parts.log, parts.feed, parts.views))
+            store = EventSourcedThreadStore(ports.log, ports.feed, ports.views, name="wrapped", within=within)
+            stack.push_async_callback(store.close)
+        self._opened[id(store)] = parts, stack
+        return store
+
+    async def close(self, store: ThreadStore) -> None:
+        _, stack = self._opened.pop(id(store))
+        await stack.aclose()
+
+    async def crash(self, store: ThreadStore) -> None:
+        parts, _ = self._opened[id(store)]
+        # The store is not told. What its producer was handed already lands, as packets on their way do.
+        await parts.log.close(within=_WITHIN)  # type: ignore[attr-defined]
+
+    async def lose_views(self, store: ThreadStore) -> None:
+        settings = await self._begun()
+        async with Redis.from_url(settings.views) as redis:
+            await redis.flushdb()
+
+    async def write_record(self, store: ThreadStore, thread_id: ThreadId, record: bytes) -> None:
+        settings = await self._begun()
+        producer = AIOKafkaProducer(**settings.kafka.client_settings())
+        await producer.start()
+        try:
+            await producer.send_and_wait(settings.kafka.topic, record, key_of(thread_id))
+        finally:
+            await producer.stop()
+
+    @asynccontextmanager
+    async def hold_the_log(self) -> AsyncIterator[None]:
+        await self._demand_replicas(2)
+        await self._until_refused()
+        try:
+            yield
+        finally:
+            await self._demand_replicas(1)
+
+    async def end(self) -> None:
+        while self._opened:
+            _, (_, stack) = self._opened.popitem()
+            await stack.aclose()
+        await self._ends.aclose()
+
+    async def _begun(self) -> Settings:
+        """Return the settings of this engine's own topic and views, made and followed by a worker."""
+        if self._settings is not None:
+            return self._settings
+        # A worker's log is for those who run one.
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        kafka = await joined().kafka()
+        redis, database = await joined().redis()
+        self._settings = Settings(
+            log=f"kafka://{kafka.bootstrap}/contract-{secrets.token_hex(6)}",
+            views=redis.url(database),
+            actor="a test",
+            within=_WITHIN,
+        )
+        url = self._settings.kafka
+        await topic.create(url, partitions=PARTITIONS, replicas=1, min_insync=1, within=_WITHIN)
+        self._ends.push_async_callback(_delete, self._settings)
+        cluster = await self._ends.enter_async_context(open_cluster(self._settings))
+        follower = KafkaFollower(url, partitions=PARTITIONS)
+        await follower.follow(range(PARTITIONS), within=_WITHIN)
+        self._ends.push_async_callback(follower.close, within=_WITHIN)
+        worker = worker_on(cluster, follower, metrics=Metrics())
+        await worker.take(range(PARTITIONS))
+        self._ends.push_async_callback(worker.let_go)
+        await worker.ready()
+        return self._settings
+
+    async def _until_refused(self) -> None:
+        """Write records that are nobody's until the broker has heard that it may not take them."""
+        assert self._settings is not None
+        url = self._settings.kafka
+        async with AIOKafkaProducer(**url.client_settings() | {"request_timeout_ms": 200}, acks="all") as producer:
+            while True:
+                try:
+                    await producer.send_and_wait(url.topic, b"nobody's", b"nobody")
+                except NotEnoughReplicasError:
+                    return
+                except KafkaError:
+                    continue  # it was slow
+
+    async def _demand_replicas(self, in_sync: int) -> None:
+        """Set how many replicas must have a record: of one broker's topic, with two nothing is taken."""
+        assert self._settings is not None
+        url = self._settings.kafka
+        admin = AIOKafkaAdminClient(**url.client_settings())
+        await admin.start()
+        try:
+            settings = {**topic.SETTINGS, "min.insync.replicas": str(in_sync)}
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, url.topic, settings)])
+        finally:
+            await admin.close()
+
+
+async def _delete(settings: Settings) -> None:
+    admin = AIOKafkaAdminClient(**settings.kafka.client_settings())
+    await admin.start()
+    try:
+        await admin.delete_topics([settings.kafka.topic])
+    finally:
+        await admin.close()
+    async with Redis.from_url(settings.views) as redis:
+        await redis.flushdb()
