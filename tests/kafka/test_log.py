@@ -147,8 +147,7 @@ async def test_an_append_cut_short_at_any_await_leaves_nothing_behind(engine: Op
     assert went_on == [event for event in found if event in went_on]
     assert [event for event in (e for pair in zip(cut, went_on, strict=True) for e in pair) if event in found] == found
     assert cut[-1] in found
-    assert engine.waiting == 0
-    assert engine.replaced == 0
+    assert (engine.waiting, engine.under_way, engine.replaced) == (0, 0, 0)
 
 
 async def test_cancelled_appends_among_others_take_nothing_from_them(engine: Opened) -> None:
@@ -164,7 +163,7 @@ async def test_cancelled_appends_among_others_take_nothing_from_them(engine: Ope
     kept = [event for event in events if event in found]
     assert kept == found
     assert set(found) >= {event for number, event in enumerate(events) if number % 3}
-    assert engine.waiting == 0
+    assert (engine.waiting, engine.under_way, engine.replaced) == (0, 0, 0)
 
 
 async def test_a_closed_log_writes_nothing_and_says_so(engine: Opened) -> None:

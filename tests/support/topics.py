@@ -46,6 +46,13 @@ class Opened:
         """How many of its appends have not ended."""
         return self.log._producer.waiting
 
+    @property
+    def under_way(self) -> int:
+        """How many bytes of its producer are not acknowledged."""
+        session = self.log._producer._session
+        assert session is not None
+        return session._under_way
+
 
 async def made(url: str, *, partitions: int = 3, replicas: int = 1, min_insync: int = 1) -> KafkaUrl:
     """Make the topic."""
