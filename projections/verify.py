@@ -32,7 +32,11 @@ class StoredViews(Protocol):
         ...
 
     async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]:
-        """Return the records that bear the items start <= ordinal < stop, in order."""
+        """Return the records that bear the items start <= ordinal < stop, in order.
+
+        Raises:
+            DamagedView: They cannot be decoded.
+        """
         ...
 
     async def known_threads(self, partition: int) -> Sequence[ThreadId]:
@@ -162,7 +166,10 @@ async def _first_among(
         different = _difference(ours, theirs)
         if different is not None:
             return Difference(thread_id, *different)
-        stored = list(await views.index(thread_id, start=0, stop=_ALL_ITEMS))
+        try:
+            stored = list(await views.index(thread_id, start=0, stop=_ALL_ITEMS))
+        except DamagedView as exc:
+            return Difference(thread_id, "the item index", "sound", f"damaged ({exc})")
         place = _first_unequal(log.index.get(thread_id, []), stored)
         if place is not None:
             return Difference(thread_id, *place)

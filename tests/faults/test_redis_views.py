@@ -25,6 +25,7 @@ from projections.projector import Projector
 from projections.redis_coding import LONGEST_ENTRY, key_of
 from projections.redis_edge import NotBuilt
 from projections.redis_shards import Shards, script
+from projections.verify import first_difference
 from tests.support.faults import cancelled_at
 from tests.support.logs import RandomLog
 from tests.support.partitions import PartitionedFeed, Teller, states_to_list
@@ -718,6 +719,28 @@ async def test_projectors_of_several_partitions_and_their_readers_get_on_with_ea
         own = [entry for entry in feed.partitions[feed.partition_of(thread_id)] if entry.thread_id == thread_id]
         change = fold({}, own).changes.get(thread_id)
         assert (None if change is None else change.after) == (None if view is None else view.state)
+
+
+async def test_verifying_finds_nothing_in_sound_views_and_what_was_tampered_with(
+    made: Rig, server: RedisServer, feed: PartitionedFeed
+) -> None:
+    tellers = [Teller(feed) for _ in range(9)]
+    for teller in tellers:
+        teller.say("one", "two")
+    tellers[2].delete()
+    await made.serve()
+    for partition in range(PARTITIONS):
+        assert (await first_difference(feed, made.stored, partition=partition)).difference is None
+
+    thread_id = tellers[0].thread_id
+    partition = feed.partition_of(thread_id)
+    key = made.shards.key(partition).encode() + b"1t"
+    with server.client() as client:
+        stored = client.get(key + key_of(thread_id))
+        client.set(key + key_of(thread_id), stored[:-1] + b"\1")  # its last record bears one item less
+    found = (await first_difference(feed, made.stored, partition=partition)).difference
+    assert found is not None
+    assert found.thread_id == thread_id
 
 
 async def test_a_cursor_that_is_none_is_refused_before_anything_is_asked(made: Rig) -> None:
