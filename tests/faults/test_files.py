@@ -378,7 +378,7 @@ async def test_a_flush_returns_only_when_the_views_show_it_however_often_it_is_r
     store, fired = parts.store, Counter[str]()
     thread_id = await a_live_thread(store, "before")
 
-    async def refuse(*given: object) -> bool:
+    async def refuse(*given: object, **named: object) -> bool:
         fired["commits"] += 1
         raise LogUnavailable("ordered by the test")
 
