@@ -59,6 +59,19 @@ class Projector:
         async with self._stepping:
             return await self._step(await self._marked())
 
+    async def check(self) -> None:
+        """See whether the views are where this projector left them; if they are not, begin anew from where they are.
+
+        For who follows a log that gives nothing: views that were lost would else be missed only with the next event.
+
+        Raises:
+            ViewsUnavailable: The views cannot be read, or are gone.
+        """
+        async with self._stepping:
+            found = (await self._views.snapshot(self._partition, ())).mark
+            if found != self._mark:
+                self._mark = None
+
     @property
     def checkpoint(self) -> int | None:
         """The next offset to fold, as of the last step; None while that is not known."""

@@ -192,7 +192,8 @@ class Worker:
         projector = Projector(self._group, self._make_views(None), partition=partition, batch=self._batch)
         self._enter(partition, Stage.FOLLOWING)
         while not self._stopping.is_set():
-            await self._step(partition, projector)
+            if await self._step(partition, projector) is None:
+                await projector.check()
 
     async def _step(self, partition: int, projector: Projector) -> Folded | None:
         began = time.monotonic()

@@ -164,6 +164,8 @@ class KafkaGroup(KafkaFollower):
     async def note(self, checkpoints: Mapping[int, int]) -> None:
         """Commit the checkpoints as the group's offsets, for those who watch its lag. Failing is no matter."""
         places = {TopicPartition(self._url.topic, partition): offset for partition, offset in checkpoints.items()}
+        if not places:
+            return
         with suppress(kafka.KafkaError, kafka.IllegalStateError, TimeoutError):
             async with asyncio.timeout(SESSION):
                 await self._consumer.commit(places)

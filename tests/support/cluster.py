@@ -23,6 +23,7 @@ from eventstore.store import ThreadStore
 from eventstore.threads import EventSourcedThreadStore
 from eventstore.wiring import Clustered, open_cluster, open_clustered, worker_on
 from projections.metrics import Metrics
+from projections.worker import Worker
 from tests.support.engines import Ports, Through, untouched
 from tests.support.services import joined
 
@@ -92,29 +93,10 @@ class ClusterEngine:
 
     async def _begun(self) -> Settings:
         """Return the settings of this engine's own topic and views, made and followed by a worker."""
-        if self._settings is not None:
-            return self._settings
-        # A worker's log is for those who run one.
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-        kafka = await joined().kafka()
-        redis, database = await joined().redis()
-        self._settings = Settings(
-            log=f"kafka://{kafka.bootstrap}/contract-{secrets.token_hex(6)}",
-            views=redis.url(database),
-            actor="a test",
-            within=_WITHIN,
-        )
-        url = self._settings.kafka
-        await topic.create(url, partitions=PARTITIONS, replicas=1, min_insync=1, within=_WITHIN)
-        self._ends.push_async_callback(_delete, self._settings)
-        cluster = await self._ends.enter_async_context(open_cluster(self._settings))
-        follower = KafkaFollower(url, partitions=PARTITIONS)
-        await follower.follow(range(PARTITIONS), within=_WITHIN)
-        self._ends.push_async_callback(follower.close, within=_WITHIN)
-        worker = worker_on(cluster, follower, metrics=Metrics())
-        await worker.take(range(PARTITIONS))
-        self._ends.push_async_callback(worker.let_go)
-        await worker.ready()
+        if self._settings is None:
+            self._settings = await self._ends.enter_async_context(a_log(partitions=PARTITIONS))
+            worker = await self._ends.enter_async_context(a_worker(self._settings))
+            await worker.ready()
         return self._settings
 
     async def _until_refused(self) -> None:
@@ -141,6 +123,42 @@ class ClusterEngine:
             await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, url.topic, settings)])
         finally:
             await admin.close()
+
+
+@asynccontextmanager
+async def a_log(*, partitions: int) -> AsyncIterator[Settings]:
+    """Make a topic of its own for the block, with an empty place for its views."""
+    kafka = await joined().kafka()
+    redis, database = await joined().redis()
+    settings = Settings(
+        log=f"kafka://{kafka.bootstrap}/log-{secrets.token_hex(6)}",
+        views=redis.url(database),
+        actor="a test",
+        within=_WITHIN,
+    )
+    await topic.create(settings.kafka, partitions=partitions, replicas=1, min_insync=1, within=_WITHIN)
+    try:
+        yield settings
+    finally:
+        await _delete(settings)
+
+
+@asynccontextmanager
+async def a_worker(settings: Settings, *, metrics: Metrics | None = None) -> AsyncIterator[Worker]:
+    """Run a worker on all partitions in this process."""
+    # A worker's log is for those who run one.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    async with open_cluster(settings) as cluster:
+        partitions = range(cluster.feed.partitions)
+        follower = KafkaFollower(settings.kafka, partitions=cluster.feed.partitions)
+        await follower.follow(partitions, within=_WITHIN)
+        worker = worker_on(cluster, follower, metrics=metrics or Metrics())
+        await worker.take(partitions)
+        try:
+            yield worker
+        finally:
+            await worker.let_go()
+            await follower.close(within=_WITHIN)
 
 
 async def _delete(settings: Settings) -> None:

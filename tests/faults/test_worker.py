@@ -1,0 +1,199 @@
+"""The projection worker under trouble: views lost under it, peers killed and hung, bad records, being told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from redis.asyncio import Redis
+
+from eventstore import ListThreadsParams
+from eventstore.errors import UnreadableEvent, ViewsBehind
+from eventstore.ids import ThreadId
+from eventstore.kafka.records import key_of, partition_of
+from eventstore.settings import Settings
+from eventstore.store import ThreadStore
+from eventstore.wiring import Clustered, open_clustered, stored_views
+from projections.metrics import Metrics
+from projections.verify import first_difference
+from tests.support.cluster import a_log, a_worker
+from tests.support.threads import a_cold_thread, a_live_thread, said, say
+
+ROOT = Path(__file__).parent.parent.parent
+WITHIN = 60.0
+"""Seconds for what takes a few on a quiet machine."""
+
+
+async def listed(store: ThreadStore) -> list[ThreadId]:
+    return [thread.thread_id for thread in (await store.list_threads(ListThreadsParams())).items]
+
+
+async def differences(parts: Clustered) -> list[str]:
+    """Fold the whole log anew and say what the views have otherwise."""
+    found = [
+        (await first_difference(parts.feed, stored_views(parts), partition=partition)).difference
+        for partition in range(parts.feed.partitions)
+    ]
+    return [str(difference) for difference in found if difference is not None]
+
+
+@asynccontextmanager
+async def a_process(settings: Settings, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `python -m projections` for the block; kill it if it is there still."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "EVENTSTORE_LOG": settings.log,
+        "EVENTSTORE_VIEWS": settings.views,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "projections", *arguments, env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def logged(process: asyncio.subprocess.Process, event: str) -> None:
+    """Wait until the worker has logged this."""
+    assert process.stderr is not None
+    async with asyncio.timeout(WITHIN):
+        while event.encode() not in (line := await process.stderr.readline()):
+            assert line, "the worker has ended"
+
+
+async def test_views_that_are_lost_while_nothing_happens_are_built_again() -> None:
+    """Promise 5. "Redis may be flushed": the worker finds out by itself, though the log gives it nothing to fold."""
+    async with a_log(partitions=2) as settings, a_worker(settings) as worker, open_clustered(settings) as parts:
+        await worker.ready()
+        threads = [await a_cold_thread(parts.store, f"{number}") for number in range(4)]
+
+        async with Redis.from_url(settings.views) as redis:
+            await redis.flushdb()
+
+        assert ["2"] == await said(parts.store, threads[2]), "the log answers meanwhile"
+        assert sorted(threads) == sorted(await listed(parts.store))
+        assert [] == await differences(parts)
+
+
+async def test_a_record_of_the_future_freezes_its_thread_and_the_partition_goes_on() -> None:
+    metrics = Metrics()
+    async with a_log(partitions=1) as settings, a_worker(settings, metrics=metrics), open_clustered(settings) as parts:
+        bad, good = await a_live_thread(parts.store, "bad"), await a_live_thread(parts.store, "good")
+        await write_record(settings, bad, b"\xc3\x01" + bytes(8) + b"of the future")
+        await say(parts.store, good, "goes on")
+        await parts.store.flush_thread(good)
+
+        with pytest.raises(UnreadableEvent, match="is frozen"):
+            await said(parts.store, bad)
+        assert ["good", "goes on"] == await said(parts.store, good)
+        count = metrics.registry.get_sample_value(
+            "eventstore_events_total", {"partition": "0", "outcome": "unreadable"}
+        )
+        assert count == 1.0
+
+
+async def test_a_worker_that_is_told_to_end_leaves_its_group_and_another_goes_on() -> None:
+    async with a_log(partitions=3) as settings, open_clustered(settings) as parts:
+        async with a_process(settings) as first:
+            await logged(first, "took partitions")
+            thread_id = await a_live_thread(parts.store, "one")
+            first.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(WITHIN):
+                assert await first.wait() == 0
+        async with a_process(settings) as second:
+            await logged(second, "took partitions")
+            await say(parts.store, thread_id, "two")
+            await parts.store.flush_thread(thread_id)
+
+            assert ["one", "two"] == await said(parts.store, thread_id)
+            assert [] == await differences(parts)
+
+
+async def test_what_a_killed_and_a_hung_worker_leave_is_taken_over_and_a_zombie_changes_nothing() -> None:
+    """One of two workers is stopped beyond its session and woken, then the other is killed in the midst of appends."""
+    async with (
+        a_log(partitions=3) as settings,
+        open_clustered(settings) as parts,
+        a_process(settings) as hung,
+        a_process(settings) as other,
+    ):
+        await logged(hung, "took partitions")
+        await logged(other, "took partitions")
+        threads = [await a_live_thread(parts.store, "one") for _ in range(6)]
+        hung.send_signal(signal.SIGSTOP)
+        for thread_id in threads:
+            await say(parts.store, thread_id, "two")
+        # Flushes return once the other has been given the partitions of the one that hangs.
+        await asyncio.gather(*(flushed(parts, thread_id) for thread_id in threads))
+        hung.send_signal(signal.SIGCONT)
+        for thread_id in threads:
+            await say(parts.store, thread_id, "three")
+        other.kill()
+        await asyncio.gather(*(flushed(parts, thread_id) for thread_id in threads))
+
+        for thread_id in threads:
+            assert ["one", "two", "three"] == await said(parts.store, thread_id)
+        assert [] == await differences(parts)
+
+
+async def flushed(parts: Clustered, thread_id: ThreadId) -> None:
+    """Flush until the views have it: they may be behind for as long as a session takes to end."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            try:
+                return await parts.store.flush_thread(thread_id)
+            except ViewsBehind:
+                continue
+
+
+async def test_a_worker_says_how_it_is() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with a_log(partitions=2) as settings, open_clustered(settings) as parts:
+        async with a_process(settings, "--monitor", str(port)) as process:
+            await logged(process, "took partitions")
+            await a_cold_thread(parts.store, "hello")
+
+            assert (200, "ok\n") == await fetched(port, "/livez")
+            async with asyncio.timeout(WITHIN):
+                while (await fetched(port, "/readyz"))[0] != 200:
+                    await logged(process, "stage")
+            status, text = await fetched(port, "/metrics")
+
+        assert status == 200
+        assert 'eventstore_events_total{outcome="admitted"' in text
+        assert 'eventstore_lag_events{partition="' in text
+        assert "eventstore_step_seconds_bucket" in text
+
+
+async def fetched(port: int, path: str) -> tuple[int, str]:
+    def fetch() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return exc.code, exc.read().decode()
+
+    return await asyncio.to_thread(fetch)
+
+
+async def write_record(settings: Settings, thread_id: ThreadId, record: bytes) -> None:
+    async with AIOKafkaProducer(**settings.kafka.client_settings()) as producer:
+        key = key_of(thread_id)
+        await producer.send_and_wait(settings.kafka.topic, record, key, partition=partition_of(key, 1))
