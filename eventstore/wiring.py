@@ -153,22 +153,59 @@ async def open_cluster(settings: Settings) -> AsyncIterator[Cluster]:
     """Open a topic and the Redis with its views; a topic whose partitions were changed is refused."""
     with _the_extra():
         from eventstore.kafka.feed import KafkaFeed
-        from eventstore.kafka.reader import KafkaReader
-        from eventstore.kafka.topic import misplaced_key
         from projections.redis_generations import Generations
         from projections.redis_shards import open_shards
 
     topic, redis = settings.kafka, settings.redis
     async with AsyncExitStack() as ends:
-        reader = KafkaReader(topic, within=settings.within)
-        await reader.open()
-        ends.push_async_callback(reader.close)
-        misplaced = await misplaced_key(reader)
-        if misplaced is not None:
-            raise TopicMisconfigured(misplaced)
+        reader = await ends.enter_async_context(_open_topic(settings))
         shards = await ends.enter_async_context(open_shards(redis, topic.topic, within=settings.within))
         feed = KafkaFeed(reader)
         yield Cluster(topic, reader, feed, shards, Generations(shards, feed, cluster=reader.cluster_id))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """A log, to be written and read, without any views."""
+
+    log: EventLog
+    feed: EventFeed
+
+
+@asynccontextmanager
+async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
+    """Open the log that the settings name, of whichever engine; raises as `open_store` does."""
+    if not settings.is_cluster:
+        async with open_embedded(settings) as embedded:
+            yield OpenLog(embedded.log, embedded.feed)
+        return
+    with _the_extra():
+        from eventstore.kafka.feed import KafkaFeed
+        from eventstore.kafka.log import KafkaLog
+
+    async with AsyncExitStack() as ends:
+        reader = await ends.enter_async_context(_open_topic(settings))
+        log = KafkaLog(settings.kafka, reader)
+        await log.open(within=settings.within)
+        ends.push_async_callback(log.close, within=_CLOSE_WITHIN)
+        yield OpenLog(log, KafkaFeed(reader))
+
+
+@asynccontextmanager
+async def _open_topic(settings: Settings) -> AsyncIterator[KafkaReader]:
+    """Open a topic; one whose number of partitions was changed is refused."""
+    from eventstore.kafka.reader import KafkaReader
+    from eventstore.kafka.topic import misplaced_key
+
+    reader = KafkaReader(settings.kafka, within=settings.within)
+    await reader.open()
+    try:
+        misplaced = await misplaced_key(reader)
+        if misplaced is not None:
+            raise TopicMisconfigured(misplaced)
+        yield reader
+    finally:
+        await reader.close()
 
 
 def worker_on(cluster: Cluster, group: Group, *, metrics: Metrics, batch: int | None = None) -> Worker:

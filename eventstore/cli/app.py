@@ -73,6 +73,7 @@ _COMMANDS = {
     "verify": ("maintain.verify", "Look after"),
     "doctor": ("doctor.doctor", "Look after"),
     "schema": ("events.schema", "Look after"),
+    "copy": ("copy.copy", "Move"),
     "rebuild": ("rebuild.rebuild", "On Kafka and Redis"),
     "worker": ("worker.worker", "On Kafka and Redis"),
     "topic": ("topic.app", "On Kafka and Redis"),

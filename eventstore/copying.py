@@ -1,0 +1,160 @@
+"""One log's events into another, verbatim: what counts there counts here, and means the same.
+
+Ids, epochs and seqs fence, not offsets or clocks, so a copied log is judged as its source was, on whatever engine and
+with any number of partitions. Copying again adds what is missing; what is there already is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from eventstore.admission import Admitted
+from eventstore.codec import ForeignRecord, UnreadableRecord
+from eventstore.errors import UnreadableEvent
+from eventstore.events import Event, items_of
+from eventstore.ids import ThreadId
+from eventstore.ports import Entry, EventFeed, EventLog
+from eventstore.state import UNKNOWN_THREAD, ThreadState, step
+
+_BATCH: Final = 500
+"""Entries read, and events written, at a time."""
+
+
+@dataclass(slots=True)
+class Copied:
+    """What a copy has done so far."""
+
+    read: int = 0
+    """Records of the source."""
+    copied: int = 0
+    there: int = 0
+    """Events that count and were in the target already."""
+    void: int = 0
+    """Records that do not count, or are not ours: they stay behind."""
+
+
+async def copy(
+    source: EventFeed, target: EventFeed, log: EventLog, *, within: float, tell: Callable[[Copied], None]
+) -> Copied:
+    """Copy the events that count, up to the source's ends as they are now; `log` writes what `target` reads.
+
+    `within` is the deadline of each batch in seconds. It may be ended at any point and begun again.
+
+    Raises:
+        UnreadableEvent: The source has a record which this version cannot understand; what lies before is copied.
+        LogUnavailable: One of the logs cannot be reached; copy again.
+        OutcomeUnknown: Some of the last batch may have been written; copy again.
+    """
+    done = Copied()
+    there = {UUID(event.event_id).bytes async for event in _events(target)}
+    for partition in range(source.partitions):
+        states: dict[ThreadId, ThreadState] = {}
+        async for entries in _entries(source, partition):
+            events = [event for entry in entries if (event := _counting(states, entry)) is not None]
+            fresh = [event for event in events if UUID(event.event_id).bytes not in there]
+            await _write(target, log, fresh, within)
+            done.read += len(entries)
+            done.copied += len(fresh)
+            done.there += len(events) - len(fresh)
+            done.void += len(entries) - len(events)
+            tell(done)
+    return done
+
+
+async def _write(target: EventFeed, log: EventLog, events: Sequence[Event], within: float) -> None:
+    """Write the events, those of one partition in their order."""
+    by_partition: defaultdict[int, list[Event]] = defaultdict(list)
+    for event in events:
+        by_partition[target.partition_of(event.thread_id)].append(event)
+    await asyncio.gather(*(log.append(some, within=within) for some in by_partition.values()))
+
+
+def _counting(states: dict[ThreadId, ThreadState], entry: Entry) -> Event | None:
+    """Judge the entry; return its event if it counts."""
+    match entry.event:
+        case UnreadableRecord(why=why):
+            raise UnreadableEvent(f"the record at {entry.position} cannot be copied: {why}; upgrade eventstore")
+        case ForeignRecord():
+            return None
+        case event if event.thread_id != entry.thread_id:
+            return None
+        case event:
+            done = step(states.get(event.thread_id, UNKNOWN_THREAD), event, offset=entry.position.offset)
+            states[event.thread_id] = done.state
+            return event if isinstance(done.verdict, Admitted) else None
+
+
+class Meaning(NamedTuple):
+    """What a log says of one thread, whatever engine it is on."""
+
+    lifecycle: str
+    epoch: int
+    version: int
+    items: int
+    summary: str
+    digest: bytes
+    """Of all items that were admitted, in order."""
+
+
+async def first_unequal(one: EventFeed, other: EventFeed) -> tuple[ThreadId, str] | None:
+    """Fold both logs from their starts; return the first thread that they say otherwise of, and what; None if none.
+
+    Raises:
+        UnreadableEvent: One of them has a record which this version cannot understand.
+        LogUnavailable: One of them cannot be reached.
+    """
+    ours, theirs = await meanings(one), await meanings(other)
+    for thread_id in sorted({*ours, *theirs}):
+        here, there = ours.get(thread_id), theirs.get(thread_id)
+        if here is None or there is None:
+            return thread_id, "the thread, which is in one of them only"
+        for name, value in here._asdict().items():
+            if value != getattr(there, name):
+                return thread_id, name
+    return None
+
+
+async def meanings(feed: EventFeed) -> dict[ThreadId, Meaning]:
+    """Fold the log from its start."""
+    states: dict[ThreadId, ThreadState] = {}
+    digests: defaultdict[ThreadId, blake2b] = defaultdict(lambda: blake2b(digest_size=16))
+    async for event in _events(feed, states):
+        for item in items_of(event):
+            digests[event.thread_id].update(repr(item).encode("utf-8", "surrogatepass"))
+    return {
+        thread_id: Meaning(
+            state.head.lifecycle,
+            state.head.epoch,
+            state.head.version,
+            state.head.items,
+            repr(state.summary),
+            digests[thread_id].digest(),
+        )
+        for thread_id, state in states.items()
+        if state is not UNKNOWN_THREAD
+    }
+
+
+async def _events(feed: EventFeed, states: dict[ThreadId, ThreadState] | None = None) -> AsyncIterator[Event]:
+    """Yield the events of the log that count, partition by partition."""
+    states = {} if states is None else states
+    for partition in range(feed.partitions):
+        async for entries in _entries(feed, partition):
+            for entry in entries:
+                event = _counting(states, entry)
+                if event is not None:
+                    yield event
+
+
+async def _entries(feed: EventFeed, partition: int) -> AsyncIterator[Sequence[Entry]]:
+    """Yield a partition's entries, up to its end as it is now."""
+    start, end = 0, await feed.end(partition)
+    while start < end and (entries := await feed.read(partition, start=start, limit=_BATCH)):
+        yield [entry for entry in entries if entry.position.offset < end]
+        start = entries[-1].position.offset + 1

@@ -1,0 +1,149 @@
+"""Logs copied from engine to engine: whole, again, and cut short after any batch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import eventstore.copying
+from eventstore.copying import Copied, copy, first_unequal
+from eventstore.documents.items import Position
+from eventstore.errors import LogUnavailable, WriterFenced
+from eventstore.events import Event
+from eventstore.ids import ThreadId
+from eventstore.ports import EventLog
+from eventstore.settings import Settings
+from eventstore.store import ThreadStore
+from eventstore.wiring import OpenLog, open_embedded, open_log
+from tests.support.cluster import a_log
+from tests.support.threads import (
+    a_cold_thread,
+    a_live_thread,
+    append,
+    archive,
+    delete,
+    patch,
+    resume,
+    say,
+    user_message,
+)
+
+WITHIN = 20.0
+
+
+@asynccontextmanager
+async def on_sqlite(path: Path) -> AsyncIterator[OpenLog]:
+    async with open_log(Settings(log=f"sqlite:{path}", actor="a test")) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def on_kafka(partitions: int) -> AsyncIterator[OpenLog]:
+    async with a_log(partitions=partitions) as settings, open_log(settings) as opened:
+        yield opened
+
+
+async def a_rich_log(path: Path) -> None:
+    """Threads of every sort: taken over, archived, renamed, deleted, with a large append, with void events."""
+    settings = Settings(log=f"sqlite:{path}", actor="a test")
+    async with open_embedded(settings) as first, open_embedded(settings) as second:
+        for number in range(6):
+            await a_cold_thread(first.store, f"{number}", "and more")
+        fought = await a_live_thread(first.store, "mine")
+        await resume(second.store, fought)
+        await say(second.store, fought, "yours")
+        await second.store.flush_thread(fought)
+        await too_late(first.store, fought)
+        await append(second.store, fought, *(user_message(letter * 300_000) for letter in "abc"))
+        await second.store.flush_thread(fought)
+        kept, gone = await a_cold_thread(first.store, "kept"), await a_cold_thread(first.store, "gone")
+        await patch(first.store, kept, name="a name")
+        await archive(first.store, kept)
+        await delete(first.store, gone)
+
+
+async def too_late(store: ThreadStore, thread_id: ThreadId) -> None:
+    await say(store, thread_id, "too late")
+    with pytest.raises(WriterFenced):
+        await store.flush_thread(thread_id)
+    await store.discard_thread(thread_id)
+
+
+async def copied(source: OpenLog, target: OpenLog, log: EventLog | None = None) -> Copied:
+    return await copy(source.feed, target.feed, log or target.log, within=WITHIN, tell=lambda done: None)
+
+
+async def test_a_log_means_the_same_on_every_engine_and_with_any_number_of_partitions(tmp_path: Path) -> None:
+    await a_rich_log(tmp_path / "source.db")
+    async with (
+        on_sqlite(tmp_path / "source.db") as source,
+        on_kafka(3) as three,
+        on_kafka(5) as five,
+        on_sqlite(tmp_path / "back.db") as back,
+    ):
+        first = await copied(source, three)
+        await copied(three, five)
+        last = await copied(five, back)
+
+        assert first.void == 1, "the event that came too late stays behind"
+        assert (first.copied, 0) == (last.copied, last.void)
+        for other in (three, five, back):
+            assert await first_unequal(source.feed, other.feed) is None
+
+
+async def test_copying_again_adds_what_is_new_and_nothing_else(tmp_path: Path) -> None:
+    await a_rich_log(tmp_path / "source.db")
+    async with (
+        open_embedded(Settings(log=f"sqlite:{tmp_path / 'source.db'}")) as parts,
+        on_sqlite(tmp_path / "source.db") as source,
+        on_kafka(2) as target,
+    ):
+        first = await copied(source, target)
+        again = await copied(source, target)
+        assert (0, first.copied) == (again.copied, again.there)
+
+        await a_cold_thread(parts.store, "new")
+        grown = await copied(source, target)
+
+        assert (3, first.copied) == (grown.copied, grown.there)
+        assert await first_unequal(source.feed, target.feed) is None
+
+
+class DyingLog:
+    """Takes so many batches, and of the next one it writes a part before it fails."""
+
+    def __init__(self, log: EventLog, batches: int) -> None:
+        self._log = log
+        self._left = batches
+        self.fired = 0
+
+    async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
+        if self._left:
+            self._left -= 1
+            return await self._log.append(events, within=within)
+        self.fired += 1
+        await self._log.append(events[: len(events) // 2], within=within)
+        raise LogUnavailable("ordered by the test")
+
+
+async def test_a_copy_cut_short_after_any_batch_is_completed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventstore.copying, "_BATCH", 5)
+    await a_rich_log(tmp_path / "source.db")
+    async with on_sqlite(tmp_path / "source.db") as source:
+        for batches in range(4):
+            async with on_sqlite(tmp_path / f"target-{batches}.db") as target:
+                dying = DyingLog(target.log, batches)
+                with pytest.raises(LogUnavailable):
+                    await copied(source, target, dying)
+                assert dying.fired == 1
+                assert await first_unequal(source.feed, target.feed) is not None, "the control: it is not whole yet"
+
+                rest = await copied(source, target)
+
+                assert rest.there > 0 or batches == 0
+                assert await first_unequal(source.feed, target.feed) is None
