@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, resolve, with_store
+from eventstore.cli.opening import ThreadArgument, resolve, settings_of, with_store
 from eventstore.cli.printing import counted, local, one_line, shown, styled, width
+from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from eventstore.cli.printing import Style
     from eventstore.codex.conversation import Saying
     from eventstore.documents.items import StoredItem
     from eventstore.ids import ThreadId
+    from eventstore.kafka.feed import Explained, KafkaFeed
     from eventstore.threads import EventSourcedThreadStore
     from eventstore.wiring import Parts
 
@@ -25,6 +27,7 @@ _COLOURS: dict[str, tuple[Style, ...]] = {"user": ("bold", "cyan"), "agent": ("b
 def history(
     context: typer.Context,
     thread: ThreadArgument,
+    *,
     last: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Only the last items, whatever the thread's length.")
     ] = None,
@@ -34,6 +37,9 @@ def history(
     json: Annotated[
         bool, typer.Option("--json", help="All items as rollout lines, each with its ordinal and position.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say on standard error what was read for it (of a log on Kafka).")
+    ] = False,
 ) -> int:
     """Print a thread's conversation."""
 
@@ -41,11 +47,32 @@ def history(
         from eventstore.documents.params import ReadThreadParams
 
         thread_id = await resolve(parts.store, thread)
+        if explain:
+            _feed(parts).explain_anew()
         await parts.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
         items = _items(parts.store, thread_id, last, as_of)
         await (_print_lines(items) if json else _print_conversation(items))
+        if explain:
+            print(_in_words(_feed(parts).explained), file=sys.stderr)
 
+    if explain and not settings_of(context).is_cluster:
+        raise InvalidRequest("only of a log on Kafka is there something to explain; leave --explain away")
     return with_store(context, work)
+
+
+def _feed(parts: Parts) -> KafkaFeed:
+    from eventstore.wiring import Clustered
+
+    assert isinstance(parts, Clustered)
+    return parts.cluster.feed
+
+
+def _in_words(cost: Explained) -> str:
+    way = "by replaying the partition from its start" if cost.replays else "at the places that the views know"
+    return (
+        f"read {way}: {counted(cost.records, 'record')}, {cost.own:,} of them the thread's, in "
+        f"{counted(cost.ranges, 'range')} by {counted(cost.requests, 'request')}, {cost.bytes:,} bytes"
+    )
 
 
 async def _items(

@@ -59,6 +59,8 @@ class Explained:
     own: int = 0
     """Of them, the threads' own."""
     bytes: int = 0
+    replays: int = 0
+    """How often a partition was read from its start, for want of views that say where the thread lies."""
 
 
 class KafkaFeed:
@@ -71,6 +73,10 @@ class KafkaFeed:
         """By partition: what was fetched and not yet asked for, and the offset that it goes on from."""
         self._places = asyncio.Semaphore(_REQUESTS_AT_ONCE)
         self._record_bytes: dict[int, float] = {}
+        self.explained = Explained()
+
+    def explain_anew(self) -> None:
+        """Begin to count anew what loads cost."""
         self.explained = Explained()
 
     def __repr__(self) -> str:
@@ -102,6 +108,7 @@ class KafkaFeed:
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
         partition, key = self.partition_of(thread_id), key_of(thread_id)
+        self.explained.replays += start == 0 < stop
         while start < stop:
             chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES, stop=stop, key=key)
             self.explained.own += len(chunk.records)
