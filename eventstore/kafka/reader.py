@@ -58,6 +58,7 @@ class KafkaReader:
         self._url = url
         self.within = within
         self._client: AIOKafkaClient
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.partitions = 0
         """How many the topic has; part of the data, so it is read once."""
         self.cluster_id = ""
@@ -92,6 +93,9 @@ class KafkaReader:
             raise (await refusal(self._url)) or exc from exc
 
     async def close(self) -> None:
+        """End the connections; whoever waits for an answer is told."""
+        if not self._closing.done():
+            self._closing.set_result(None)
         await self._client.close()
 
     async def end(self, partition: int) -> int:
@@ -173,6 +177,8 @@ class KafkaReader:
         deadline = clock() + self.within
         denied_since: float | None = None
         while True:
+            if self._closing.done():
+                raise LogUnavailable("the store is closed; open it again")
             try:
                 async with asyncio.timeout_at(deadline):
                     response = await self._send(self._leader(partition), request)
@@ -209,9 +215,13 @@ class KafkaReader:
     async def _find_leaders(self, deadline: float) -> None:
         """Wait a little and look the leaders up anew."""
         await asyncio.sleep(_AGAIN_AFTER)
+        if self._closing.done():
+            return
         try:
             async with asyncio.timeout_at(deadline):
-                await self._client.force_metadata_update()
+                found = self._client.force_metadata_update()
+                # Once the client is closed nobody would answer.
+                await asyncio.wait([found, self._closing], return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             return  # the next attempt says what is wrong
 

@@ -31,7 +31,10 @@ def main() -> None:
             ),
             "imports": imports.measure,
             "startup": lambda at: startup.measure(at, rounds=rounds),
+            "clusters": lambda at: asyncio.run(_on_a_cluster(at, quick=asked.quick)),
         }.items():
+            if asked.only and name not in asked.only:
+                continue
             print(f"measuring {name} …", file=sys.stderr)
             at = Path(folder) / name
             at.mkdir()
@@ -43,10 +46,17 @@ def main() -> None:
         _print_table(figures)
 
 
+async def _on_a_cluster(folder: Path, *, quick: bool) -> list[Figure]:
+    from tests.benchmarks import clusters
+
+    return await clusters.measure(folder, quick=quick)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="compose/bench", description="Ratios against raw sqlite3, in one run.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and threads")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--only", action="append", help="appends, histories, listings, imports, startup or clusters")
     parser.add_argument("--dir", help="folder on the disk to measure (default: the system's temporary one)")
     return parser.parse_args()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from unittest.mock import patch
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NotEnoughReplicasError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.produce import ProduceRequest
 from redis.asyncio import Redis
 
 from eventstore.ids import ThreadId
@@ -78,12 +80,20 @@ class ClusterEngine:
 
     @asynccontextmanager
     async def hold_the_log(self) -> AsyncIterator[None]:
-        await self._demand_replicas(2)
-        await self._until_refused()
-        try:
-            yield
-        finally:
-            await self._demand_replicas(1)
+        released = asyncio.Event()
+        send = AIOKafkaClient.send
+
+        async def held(client: AIOKafkaClient, node: int, request: object, **more: object) -> object:
+            if isinstance(request, ProduceRequest):
+                await released.wait()
+            return await send(client, node, request, **more)
+
+        # What is written is held back on its way: with one replica no setting has a broker take nothing.
+        with patch.object(AIOKafkaClient, "send", held):
+            try:
+                yield
+            finally:
+                released.set()
 
     async def end(self) -> None:
         while self._opened:
@@ -98,31 +108,6 @@ class ClusterEngine:
             worker = await self._ends.enter_async_context(a_worker(self._settings))
             await worker.ready()
         return self._settings
-
-    async def _until_refused(self) -> None:
-        """Write records that are nobody's until the broker has heard that it may not take them."""
-        assert self._settings is not None
-        url = self._settings.kafka
-        async with AIOKafkaProducer(**url.client_settings() | {"request_timeout_ms": 200}, acks="all") as producer:
-            while True:
-                try:
-                    await producer.send_and_wait(url.topic, b"nobody's", b"nobody")
-                except NotEnoughReplicasError:
-                    return
-                except KafkaError:
-                    continue  # it was slow
-
-    async def _demand_replicas(self, in_sync: int) -> None:
-        """Set how many replicas must have a record: of one broker's topic, with two nothing is taken."""
-        assert self._settings is not None
-        url = self._settings.kafka
-        admin = AIOKafkaAdminClient(**url.client_settings())
-        await admin.start()
-        try:
-            settings = {**topic.SETTINGS, "min.insync.replicas": str(in_sync)}
-            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, url.topic, settings)])
-        finally:
-            await admin.close()
 
 
 @asynccontextmanager
