@@ -19,7 +19,6 @@ from eventstore.threads import EventSourcedThreadStore
 if TYPE_CHECKING:
     from eventstore.kafka.feed import KafkaFeed
     from eventstore.kafka.reader import KafkaReader
-    from eventstore.kafka.topic import TopicFacts
     from eventstore.kafka.url import KafkaUrl
     from projections.metrics import Metrics
     from projections.ports import Census, Entries
@@ -248,9 +247,17 @@ def stored_views(parts: Parts) -> StoredViews:
     return RedisViews(parts.cluster.shards, partition_of=parts.feed.partition_of)
 
 
-async def looked_at(parts: Clustered) -> tuple[TopicFacts, list[Census | None]]:
-    """Return what brokers say of the topic, and what its views hold by partition; None where there are none yet."""
-    from eventstore.kafka.topic import describe
+async def censuses(parts: Parts) -> list[Census | None]:
+    """Return what the views hold, partition by partition; None where there are none yet.
+
+    Raises:
+        ViewsUnavailable: They cannot be read, or are damaged.
+    """
+    if isinstance(parts, Embedded):
+        from projections.census import census_in
+
+        return [await parts.file.read(census_in)]
+    assert isinstance(parts, Clustered)
     from projections.redis_edge import NotBuilt
     from projections.redis_views import RedisViews
 
@@ -262,10 +269,7 @@ async def looked_at(parts: Clustered) -> tuple[TopicFacts, list[Census | None]]:
         except NotBuilt:
             return None
 
-    return (
-        await describe(parts.cluster.topic, within=parts.cluster.reader.within),
-        list(await asyncio.gather(*map(census, range(parts.feed.partitions)))),
-    )
+    return list(await asyncio.gather(*map(census, range(parts.feed.partitions))))
 
 
 @contextmanager

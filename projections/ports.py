@@ -104,3 +104,50 @@ class ViewWriter(Protocol):
             ViewsUnavailable: Nothing was written, or it may have been; reading the mark tells.
         """
         ...
+
+
+class Generations(Protocol):
+    """Complete sets of views of a log's partitions beside each other, of which one serves."""
+
+    async def verify(self, partition: int) -> None:
+        """Check that the views that serve were folded from this very log, and no further than it goes.
+
+        Raises:
+            TopicMisconfigured: They were folded from another log.
+            ViewsAheadOfLog: The log ends before what was folded.
+            ViewsUnavailable: They cannot be read.
+        """
+        ...
+
+    async def serves(self, partition: int) -> bool:
+        """Say whether views of this version's fold serve.
+
+        Raises:
+            ViewsUnavailable: They cannot be read.
+        """
+        ...
+
+    async def begin(self, partition: int, *, start: int = 0) -> Mark:
+        """Begin views beside those that serve, or go on with such that were begun.
+
+        Raises:
+            LogUnavailable: The log cannot be read.
+            ViewsUnavailable: Nothing was begun, or it may have been; beginning again goes on with it.
+        """
+        ...
+
+    async def switch(self, partition: int, generation: int) -> bool:
+        """Let the generation serve; False, and nothing changed, if it is not as far as it has to be.
+
+        Raises:
+            ViewsUnavailable: It may have been switched or not; switching again is harmless.
+        """
+        ...
+
+    async def drop(self, partition: int, generation: int) -> None:
+        """Remove a generation that does not serve.
+
+        Raises:
+            ViewsUnavailable: Some of it may be left; drop it again.
+        """
+        ...

@@ -9,25 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from eventstore.ports import EventFeed
-from projections.ports import Entries, Mark, ViewWriter
+from projections.ports import Entries, Generations, ViewWriter
 from projections.projector import Projector
 from projections.verify import StoredViews, Verified, first_difference
-
-
-class Generations(Protocol):
-    """Complete sets of views beside each other."""
-
-    async def begin(self, partition: int, *, start: int = 0) -> Mark:
-        """Begin views beside those that serve, or go on with such."""
-        ...
-
-    async def switch(self, partition: int, generation: int) -> bool:
-        """Let them serve, if they are as far as they have to be."""
-        ...
-
-    async def drop(self, partition: int, generation: int) -> None:
-        """Remove views that do not serve."""
-        ...
 
 
 class BuiltViews(StoredViews, ViewWriter, Protocol):

@@ -18,7 +18,7 @@ from eventstore.errors import Broken, EventStoreError, Unavailable
 from eventstore.ports import Entry
 from projections.fold import Folded
 from projections.metrics import Metrics
-from projections.ports import Census, Mark, ViewWriter
+from projections.ports import Census, Generations, ViewWriter
 from projections.projector import Projector
 
 BATCH: Final = 500
@@ -46,26 +46,6 @@ class Group(Protocol):
 
     async def note(self, checkpoints: Mapping[int, int]) -> None:
         """Tell those who watch the group how far its members are."""
-        ...
-
-
-class Generations(Protocol):
-    """Complete sets of views, of which one serves."""
-
-    async def verify(self, partition: int) -> None:
-        """Check that the views that serve are of this very log."""
-        ...
-
-    async def begin(self, partition: int, *, start: int = 0) -> Mark:
-        """Begin views beside those that serve, or go on with such."""
-        ...
-
-    async def switch(self, partition: int, generation: int) -> bool:
-        """Let them serve, if they are as far as they have to be."""
-        ...
-
-    async def serves(self, partition: int) -> bool:
-        """Say whether views of this version's fold serve."""
         ...
 
 

@@ -57,21 +57,23 @@ async def _examine_file(parts: Embedded) -> list[_Finding]:
     import asyncio
 
     from eventstore.sqlite.checkup import check
-    from projections.census import census_in
+    from eventstore.wiring import censuses
 
     checkup = await asyncio.to_thread(check, Path(parts.file.path))
-    census = await parts.file.read(census_in)
+    (census,) = await censuses(parts)
+    assert census is not None
     print_facts([*_file_facts(checkup, parts.file.synchronous), *_thread_facts([census], checkup.records, checkup.end)])
     return [*_findings_in_file(checkup, census), *_findings_in_views([census], checkup.end - census.checkpoint)]
 
 
 async def _examine_cluster(parts: Clustered) -> list[_Finding]:
-    from eventstore.kafka.topic import judged
-    from eventstore.wiring import looked_at
+    from eventstore.kafka.topic import describe, judged
+    from eventstore.wiring import censuses
 
-    facts, censuses = await looked_at(parts)
+    facts = await describe(parts.cluster.topic, within=parts.cluster.reader.within)
+    counted_by_partition = await censuses(parts)
     ends = {partition.partition: partition.end for partition in facts.partitions}
-    built = {partition: census for partition, census in enumerate(censuses) if census is not None}
+    built = {partition: census for partition, census in enumerate(counted_by_partition) if census is not None}
     behind = sum(max(0, ends[partition] - census.checkpoint) for partition, census in built.items())
     records = sum(partition.end - partition.beginning for partition in facts.partitions)
     print_facts(
@@ -82,7 +84,7 @@ async def _examine_cluster(parts: Clustered) -> list[_Finding]:
         ]
     )
     findings = [_Finding(str(finding), finding.loses) for finding in judged(facts)]
-    missing = [str(partition) for partition, census in enumerate(censuses) if census is None]
+    missing = [str(partition) for partition, census in enumerate(counted_by_partition) if census is None]
     if missing:
         findings.append(
             _Finding(

@@ -51,9 +51,14 @@ def list_(
     search: Annotated[
         str | None, typer.Option(metavar="TERM", help="Only threads with this in name or first message.")
     ] = None,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="The threads that cannot be read on, and why, whatever their state.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help='One document: {"items": […], "next_cursor": …}.')] = False,
 ) -> int:
     """List threads, those you worked on last first."""
+    if damaged:
+        return with_store(context, lambda parts: _print_damaged(parts, json))
 
     async def work(parts: Parts) -> None:
         from eventstore.documents.fields import is_utf8
@@ -81,6 +86,21 @@ def list_(
             _print_page(page, asked, sort, yet=holds_nothing(parts))
 
     return with_store(context, work)
+
+
+async def _print_damaged(parts: Parts, as_json: bool) -> None:
+    from eventstore.jsontext import dumps
+    from eventstore.wiring import censuses
+
+    await parts.views.matching("0", limit=1)  # returns once the views have followed the log to its end
+    frozen = [pair for census in await censuses(parts) if census is not None for pair in census.frozen]
+    if as_json:
+        items = [{"thread_id": thread_id, "damaged": why} for thread_id, why in sorted(frozen)]
+        print(dumps({"items": items, "next_cursor": None}))
+    elif not frozen:
+        print("no thread is damaged")
+    else:
+        print_table(("ID", "WHY"), [(thread_id, one_line(why)) for thread_id, why in sorted(frozen)])
 
 
 def show(

@@ -23,6 +23,7 @@ def test_a_thread_that_cannot_be_read_on_is_listed_as_damaged(example: CommandLi
     assert {thread["damaged"] for thread in example.threads()} == {None}
     assert example.done("show", NAMED, "--json").json["damaged"] is None
     assert "DAMAGED" not in example.done("list").out
+    assert example.done("list", "--damaged").out == "no thread is damaged\n"
     record = MAGIC + b"unheard!" + b"of a newer version"
     assert change(example, "INSERT INTO log (thread, record) VALUES (?, ?)", UUID(NAMED).bytes, record) == 1
 
@@ -35,6 +36,9 @@ def test_a_thread_that_cannot_be_read_on_is_listed_as_damaged(example: CommandLi
     assert row.startswith(NAMED)
     assert "  DAMAGED Forecast cache" in row
     assert example("show", NAMED).code == 7
+    (only,) = example.done("list", "--damaged", "--json").json["items"]
+    assert (NAMED, True) == (only["thread_id"], "cannot be understood" in only["damaged"])
+    assert NAMED in example.done("list", "--damaged").out
 
 
 @pytest.mark.parametrize(

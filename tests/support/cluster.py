@@ -22,11 +22,10 @@ from eventstore.kafka.group import KafkaFollower
 from eventstore.kafka.records import key_of
 from eventstore.settings import Settings
 from eventstore.store import ThreadStore
-from eventstore.threads import EventSourcedThreadStore
 from eventstore.wiring import Clustered, open_cluster, open_clustered, worker_on
 from projections.metrics import Metrics
 from projections.worker import Worker
-from tests.support.engines import Ports, Through, untouched
+from tests.support.engines import Through, store_on, untouched
 from tests.support.services import joined
 
 PARTITIONS = 2
@@ -47,11 +46,7 @@ class ClusterEngine:
         settings = await self._begun()
         stack = AsyncExitStack()
         parts = await stack.enter_async_context(open_clustered(settings.model_copy(update={"within": within})))
-        store = parts.store
-        if through is not untouched:
-            ports = through(Ports(parts.log, parts.feed, parts.views))
-            store = EventSourcedThreadStore(ports.log, ports.feed, ports.views, name="wrapped", within=within)
-            stack.push_async_callback(store.close)
+        store = store_on(parts, through, stack, within=within)
         self._opened[id(store)] = parts, stack
         return store
 

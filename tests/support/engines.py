@@ -23,7 +23,7 @@ from eventstore.settings import Settings
 from eventstore.sqlite.file import Synchronous
 from eventstore.store import ThreadStore
 from eventstore.threads import EventSourcedThreadStore
-from eventstore.wiring import Embedded, open_embedded
+from eventstore.wiring import Embedded, Parts, open_embedded
 
 CHOSEN = "CONTRACT_ENGINE"
 """The environment variable that names the one engine to run the suite on: how the suite itself is tested."""
@@ -81,6 +81,16 @@ class Engine(Protocol):
         ...
 
 
+def store_on(parts: Parts, through: Through, stack: AsyncExitStack, *, within: float) -> EventSourcedThreadStore:
+    """Return the store, or another one with something between it and the same ports, which the stack closes."""
+    if through is untouched:
+        return parts.store
+    ports = through(Ports(parts.log, parts.feed, parts.views))
+    store = EventSourcedThreadStore(ports.log, ports.feed, ports.views, name="wrapped", within=within)
+    stack.push_async_callback(store.close)
+    return store
+
+
 class SqliteEngine:
     """Stores on SQLite: on one file, or each on its own in memory."""
 
@@ -95,11 +105,7 @@ class SqliteEngine:
         stack = AsyncExitStack()
         settings = Settings(log=f"sqlite:{self.path}", actor="a test", within=within, synchronous=self._synchronous)
         parts = await stack.enter_async_context(open_embedded(settings))
-        store = parts.store
-        if through is not untouched:
-            ports = through(Ports(parts.log, parts.feed, parts.views))
-            store = EventSourcedThreadStore(ports.log, ports.feed, ports.views, name="wrapped", within=within)
-            stack.push_async_callback(store.close)
+        store = store_on(parts, through, stack, within=within)
         self._opened[id(store)] = parts, stack
         return store
 

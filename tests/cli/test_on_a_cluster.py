@@ -1,0 +1,124 @@
+"""The command line on Kafka and Redis, as processes: what it does there, and what it says when it is not to be had."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eventstore.settings import Settings
+from tests.cli.conftest import Ended
+from tests.conftest import EXAMPLE_HOME
+from tests.support.cluster import a_log, a_worker, joined
+
+ROOT = Path(__file__).parent.parent.parent
+NOBODY = "127.0.0.1:9"
+"""A port at which nothing answers."""
+
+
+async def ran(*words: str, log: str = "", views: str = "", **environment: str) -> Ended:
+    """Run a command as a process of its own."""
+    named = {"EVENTSTORE_LOG": log, "EVENTSTORE_VIEWS": views, **environment}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "eventstore.cli",
+        *words,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **{name: value for name, value in named.items() if value}},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def done(settings: Settings, *words: str) -> str:
+    ended = await ran(*words, log=settings.log, views=settings.views)
+    assert ended.code == 0, ended
+    return ended.out
+
+
+async def test_a_home_is_imported_looked_at_and_copied_to_a_file_and_back(tmp_path: Path) -> None:
+    async with a_log(partitions=2) as settings, a_worker(settings):
+        await done(settings, "import", str(EXAMPLE_HOME))
+        listed = json.loads(await done(settings, "list", "--json", "--limit", "99"))["items"]
+        thread = listed[0]["thread_id"]
+        explained = await ran("history", thread[:13], "--explain", log=settings.log, views=settings.views)
+        events = await done(settings, "events", "--json")
+        await done(settings, "rename", thread, "renamed here")
+        rebuilt = await done(settings, "rebuild", "--verify")
+        shown = await done(settings, "show", thread)
+        verified = await done(settings, "verify")
+        doctor = await done(settings, "doctor")
+        copied = await ran("copy", "--from", settings.log, "--to", f"sqlite:{tmp_path / 'copy.db'}", "--verify")
+        there = await ran("list", "--json", "--limit", "99", log=f"sqlite:{tmp_path / 'copy.db'}")
+
+    assert len(listed) == 8
+    assert re.search(r"read at the places that the views know: [\d,]+ records?, [\d,]+ of them", explained.err)
+    assert {"admitted"} == {json.loads(line)["verdict"] for line in events.splitlines()}
+    assert "2 partitions rebuilt" in rebuilt
+    assert "renamed here" in shown
+    assert "the views are what the log says" in verified
+    assert re.search(r"frozen +none", doctor)
+    assert (0, True) == (copied.code, copied.out.endswith("every thread is the same in both\n")), copied
+    names = {thread["thread_id"]: thread["name"] for thread in json.loads(there.out)["items"]}
+    assert names == {one["thread_id"]: one["name"] for one in listed} | {thread: "renamed here"}
+
+
+async def test_a_topic_is_made_checked_and_described() -> None:
+    kafka = await joined().kafka()
+    log = f"kafka://{kafka.bootstrap}/made-by-hand-{time.time_ns()}"
+
+    missing = await ran("topic", "verify", log=log)
+    made = await ran("topic", "create", "--replicas", "1", "--partitions", "3", log=log)
+    again = await ran("topic", "create", "--replicas", "1", log=log)
+    sound = await ran("topic", "verify", log=log)
+    described = await ran("topic", "describe", log=log)
+
+    assert (7, True) == (missing.code, "eventstore topic create" in missing.err)
+    assert (0, True) == (made.code, "3 partitions" in made.out), made
+    assert (2, True) == (again.code, "already" in again.err)
+    assert (0, True) == (sound.code, sound.out.startswith("note"))
+    assert re.search(r"retention.ms +-1\n", described.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "log", "views", "code", "says"),
+    [
+        ("list", f"kafka://{NOBODY}/threads", "redis://127.0.0.1:9/0", 4, NOBODY),
+        ("topic verify", f"kafka://{NOBODY}/threads", "", 4, NOBODY),
+        ("list", f"kafka://{NOBODY}/threads", "", 2, "EVENTSTORE_VIEWS"),
+        ("list", "kafka:///threads", "redis://127.0.0.1:9/0", 2, "kafka://HOST:PORT/TOPIC"),
+        ("list", f"kafka://{NOBODY}/threads?colour=red", "redis://127.0.0.1:9/0", 2, "colour"),
+        ("worker", "sqlite:here.db", "", 2, "needs no worker"),
+        ("worker --monitor x", f"kafka://{NOBODY}/threads", "redis://127.0.0.1:9/0", 2, "no port"),
+        ("topic verify", "sqlite:here.db", "", 2, "only a log on Kafka"),
+        ("rebuild", "sqlite:here.db", "", 2, "verify --repair"),
+        ("backup there.db", f"kafka://{NOBODY}/threads", "redis://127.0.0.1:9/0", 2, "eventstore"),
+        ("copy --from sqlite:a.db --to sqlite:a.db", "", "", 2, "the same log"),
+        ("history x --explain", "sqlite:here.db", "", 2, "only of a log on Kafka"),
+    ],
+)
+async def test_what_cannot_be_had_is_said_in_a_sentence(words: str, log: str, views: str, code: int, says: str) -> None:
+    ended = await ran(*words.split(), log=log, views=views)
+
+    assert (code, "") == (ended.code, ended.out), ended
+    assert says in ended.err
+    assert ended.err.startswith("eventstore: ") or ended.err.count("\n") > 1
+    assert "Traceback" not in ended.err
+
+
+async def test_no_secret_is_in_any_text() -> None:
+    secret = "hunter2"
+    ended = await ran("list", log=f"kafka://user:{secret}@{NOBODY}/threads", views=f"redis://:{secret}@127.0.0.1:9/0")
+    other = await ran("list", log=f"kafka://{NOBODY}/t?sasl=PLAIN", views="redis://x", EVENTSTORE_KAFKA_PASSWORD=secret)
+
+    assert (4, 2) == (ended.code, other.code)
+    assert secret not in ended.err + ended.out + other.err + other.out
