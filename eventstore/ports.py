@@ -137,6 +137,7 @@ class ThreadViews(Protocol):
         records that bear these items, by ordinal: `slice(-50, None)` for the latest fifty.
 
         Raises:
+            UnreadableEvent: What the views do not know was read from the log, and cannot be understood.
             ViewsUnavailable: The views cannot be read.
         """
         ...

@@ -51,6 +51,8 @@ class SharedViews:
         self._feed = feed
         self._partitions = partitions
         self._within = within
+        # Less than a deadline, at which nobody would hear what is wrong.
+        self._patience = min(_PATIENCE, within / 2)
         self._stored = RedisViews(shards, partition_of=feed.partition_of)
         self._listing = RedisListing(shards, partitions=partitions, partition_of=feed.partition_of)
         self._hints = Hints(shards)
@@ -126,7 +128,7 @@ class SharedViews:
 
     async def _reached(self, partition: int, thread_id: ThreadId, goal: int) -> Reading:
         """Read until the checkpoint is at least the goal."""
-        patience = _Patience()
+        patience = _Patience(self._patience)
         for attempt in count():
             self._must_be_open()
             hint = self._hints.next(partition)
@@ -184,7 +186,7 @@ class SharedViews:
 
     async def _far_enough(self, goals: Checkpoints, ask: Callable[[], Awaitable[tuple[Checkpoints, T]]]) -> T:
         """Ask until what is answered is as of the goals."""
-        patience = _Patience()
+        patience = _Patience(self._patience)
         hints: list[asyncio.Future[None]] = []
         for attempt in count():
             self._must_be_open()
@@ -223,14 +225,15 @@ class SharedViews:
 class _Patience:
     """Bears that views cannot be read, for a while: they are being built, or a master is changing."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._since: float | None = None
 
     def bear(self, exc: ViewsUnavailable) -> None:
         """Take the error in; raise it once it has gone on for too long."""
         now = asyncio.get_running_loop().time()
         self._since = self._since or now
-        if now - self._since > _PATIENCE:
+        if now - self._since > self._seconds:
             raise exc
 
     def renew(self) -> None:

@@ -16,7 +16,7 @@ import projections.shared
 from eventstore.admission import Lifecycle
 from eventstore.documents.items import Position
 from eventstore.documents.params import ListThreadsParams, SortDirection
-from eventstore.errors import EventStoreError, InvalidRequest, ViewsBehind, ViewsUnavailable
+from eventstore.errors import EventStoreError, InvalidRequest, UnreadableEvent, ViewsBehind, ViewsUnavailable
 from eventstore.ids import ThreadId, new_thread_id
 from eventstore.state import UNKNOWN_THREAD
 from projections.fold import fold
@@ -63,17 +63,20 @@ READS: dict[str, Callable[[Rig, ThreadId], Awaitable[object]]] = {
     "census": lambda parts, thread_id: parts.stored.census(0),
 }
 
+OF_ALL = [name for name in READS if name != "get"]
+"""Reads that only the views can answer; of one thread the log can, too."""
+
 
 # What is not there is not nothing.
 
 
-@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("read", OF_ALL)
 async def test_views_that_were_never_built_are_unavailable(made: Rig, feed: PartitionedFeed, read: str) -> None:
     with pytest.raises(NotBuilt, match="a worker has to build them"):
         await READS[read](made, Teller(feed).thread_id)
 
 
-@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("read", OF_ALL)
 async def test_views_that_were_emptied_are_unavailable_and_no_thread_is_said_to_be_missing(
     made: Rig, server: RedisServer, feed: PartitionedFeed, read: str
 ) -> None:
@@ -90,7 +93,7 @@ async def test_views_that_were_emptied_are_unavailable_and_no_thread_is_said_to_
     await READS[read](made, thread_id)
 
 
-@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("read", OF_ALL)
 async def test_views_that_are_being_built_serve_nobody(made: Rig, feed: PartitionedFeed, read: str) -> None:
     thread_id = Teller(feed).thread_id
     for partition in range(PARTITIONS):
@@ -98,6 +101,28 @@ async def test_views_that_are_being_built_serve_nobody(made: Rig, feed: Partitio
 
     with pytest.raises(NotBuilt):
         await READS[read](made, thread_id)
+
+
+@pytest.mark.parametrize("trouble", ["never built", "emptied", "being built"])
+async def test_one_thread_is_read_from_the_log_while_there_are_no_views(
+    made: Rig, server: RedisServer, feed: PartitionedFeed, trouble: str
+) -> None:
+    """Promise 5: "readers then wait, read the log, or get a typed error"."""
+    teller = Teller(feed)
+    teller.say("hello", "again")
+    if trouble == "emptied":
+        await made.serve()
+        with server.client() as client:
+            client.flushall()
+    if trouble == "being built":
+        await made.generations.begin(feed.partition_of(teller.thread_id))
+
+    view = await made.shared.get(teller.thread_id, span=slice(1, None))
+
+    assert view is not None
+    assert (view.state.head.items, view.checkpoint) == (3, 2)
+    assert [(entry.ordinal, entry.items) for entry in view.indexed][-1] == (1, 2)
+    assert await made.shared.get(new_thread_id()) is None
 
 
 async def test_a_page_is_not_short_of_a_partition_that_is_not_ready(made: Rig, server: RedisServer) -> None:
@@ -109,7 +134,7 @@ async def test_a_page_is_not_short_of_a_partition_that_is_not_ready(made: Rig, s
         await made.shared.page(ListThreadsParams())
 
 
-@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("read", OF_ALL)
 async def test_views_of_another_fold_are_unavailable(
     made: Rig, feed: PartitionedFeed, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
@@ -132,14 +157,14 @@ async def test_a_thread_that_only_the_tail_knows_is_found_and_one_that_is_nowher
     view = await made.shared.get(teller.thread_id, span=slice(1, None))
     assert view is not None
     assert (view.state.head.items, view.checkpoint) == (3, 2)
-    assert [(entry.ordinal, entry.items) for entry in view.indexed] == [(1, 2)]
+    assert [(entry.ordinal, entry.items) for entry in view.indexed] == [(0, 1), (1, 2)]
     assert feed.replayed == 2
 
     assert await made.shared.get(new_thread_id()) is None
     teller.delete()
     view = await made.shared.get(teller.thread_id, span=slice(None))
     assert view is not None
-    assert (view.state.head.lifecycle, view.indexed) == (Lifecycle.DELETED, ())
+    assert view.state.head.lifecycle is Lifecycle.DELETED
 
 
 async def test_what_is_folded_is_not_read_from_the_log(made: Rig, feed: PartitionedFeed) -> None:
@@ -152,21 +177,22 @@ async def test_what_is_folded_is_not_read_from_the_log(made: Rig, feed: Partitio
     assert feed.replayed == 0
 
 
-async def test_a_record_in_the_tail_that_cannot_be_understood_freezes_its_thread_for_readers_too(
+async def test_a_record_that_cannot_be_understood_stops_readers_of_its_thread_before_it_is_folded_and_after(
     made: Rig, feed: PartitionedFeed
 ) -> None:
     from eventstore.codec import UnreadableRecord
     from eventstore.ports import Entry
 
-    teller = Teller(feed)
     await made.serve()
+    teller = Teller(feed)
     feed.put(Entry(Position(0, 0), teller.thread_id, UnreadableRecord("of the future")))
 
+    with pytest.raises(UnreadableEvent, match="of the future"):
+        await made.shared.get(teller.thread_id)
+    await made.fold()
     view = await made.shared.get(teller.thread_id)
     assert view is not None
     assert view.state.frozen is not None
-    await made.fold()
-    assert view == await made.shared.get(teller.thread_id)
     census = await made.stored.census(feed.partition_of(teller.thread_id))
     assert census.frozen == ((teller.thread_id, view.state.frozen),)
 
@@ -308,12 +334,11 @@ async def test_a_thread_that_cannot_be_decoded_is_said_to_be_damaged(
         (key,) = client.scan_iter(match=made.shards.key(feed.partition_of(teller.thread_id)) + "*t*")
         client.set(key, stored)
 
-    for read in (
-        made.shared.get(teller.thread_id),
-        made.stored.snapshot(feed.partition_of(teller.thread_id), [teller.thread_id]),
-    ):
-        with pytest.raises(DamagedView, match=f"{teller.thread_id} is damaged"):
-            await read
+    with pytest.raises(DamagedView, match=f"{teller.thread_id} is damaged"):
+        await made.stored.snapshot(feed.partition_of(teller.thread_id), [teller.thread_id])
+    view = await made.shared.get(teller.thread_id)
+    assert view is not None, "the log answers"
+    assert view.state.head.items == 1
     assert [teller.thread_id] == list(await made.shared.thread_ids(after=None, limit=9))
 
 

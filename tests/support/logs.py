@@ -166,6 +166,10 @@ class ListFeed:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
 
+    @property
+    def partitions(self) -> int:
+        return 1
+
     def partition_of(self, thread_id: ThreadId) -> int:
         return 0
 
