@@ -56,9 +56,11 @@ async def copy(
     for partition in range(source.partitions):
         states: dict[ThreadId, ThreadState] = {}
         async for entries in _entries(source, partition):
-            events = [event for entry in entries if (event := _counting(states, entry)) is not None]
+            events, unreadable = _counted(states, entries)
             fresh = [event for event in events if UUID(event.event_id).bytes not in there]
             await _write(target, log, fresh, within)
+            if unreadable is not None:
+                raise unreadable
             done.read += len(entries)
             done.copied += len(fresh)
             done.there += len(events) - len(fresh)
@@ -73,6 +75,21 @@ async def _write(target: EventFeed, log: EventLog, events: Sequence[Event], with
     for event in events:
         by_partition[target.partition_of(event.thread_id)].append(event)
     await asyncio.gather(*(log.append(some, within=within) for some in by_partition.values()))
+
+
+def _counted(
+    states: dict[ThreadId, ThreadState], entries: Sequence[Entry]
+) -> tuple[list[Event], UnreadableEvent | None]:
+    """Return the events that count, up to one that cannot be understood, and what is wrong with that."""
+    events: list[Event] = []
+    for entry in entries:
+        try:
+            event = _counting(states, entry)
+        except UnreadableEvent as exc:
+            return events, exc
+        if event is not None:
+            events.append(event)
+    return events, None
 
 
 def _counting(states: dict[ThreadId, ThreadState], entry: Entry) -> Event | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PREFIX = "EVENTSTORE_"
 _PLANNED = ("local",)
+_SHOWN = 60
+"""Characters of a wrong URL that are repeated in the sentence about it."""
 _TEXTS = frozenset({"log", "views", "actor"})
 
 
@@ -28,9 +30,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    log: str = ""
+    log: str = Field(default="", repr=False)
     """URL of the log; empty: a file in the user's data directory."""
-    views: str = ""
+    views: str = Field(default="", repr=False)
     """URL of the views; empty: beside the log."""
     actor: str = ""
     """Who is named in events, for audit; empty: the user and this program."""
@@ -109,8 +111,10 @@ class SqliteUrl:
         if scheme in _PLANNED:
             raise Unsupported(f"{scheme}: is not built into this version; give sqlite:PATH")
         if scheme != "sqlite" or not colon:
+            # The rest of it may hold a password.
+            shown = f"{scheme[:_SHOWN]}:…" if colon else url[:_SHOWN]
             raise InvalidRequest(
-                f"{url!r} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db, or kafka://HOST:PORT/TOPIC"
+                f"{shown!r} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db, or kafka://HOST:PORT/TOPIC"
             )
         path, _, query = rest.partition("?")
         for name, _ in parse_qsl(query, keep_blank_values=True):

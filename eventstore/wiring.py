@@ -214,6 +214,7 @@ def worker_on(cluster: Cluster, group: Group, *, metrics: Metrics, batch: int | 
 
     return Worker(
         group,
+        cluster.feed,
         cluster.generations,
         lambda generation: RedisViews(cluster.shards, partition_of=cluster.feed.partition_of, generation=generation),
         metrics=metrics,

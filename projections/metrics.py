@@ -37,7 +37,7 @@ class Metrics:
         )
         self._step = Histogram(
             "eventstore_step_seconds",
-            "Time of one step: reading the threads, folding, and the commit.",
+            "Time of one step that folded something, from the wait for records to the commit.",
             ["partition"],
             buckets=_STEP_SECONDS,
             registry=self.registry,

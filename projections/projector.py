@@ -110,12 +110,12 @@ class Projector:
             return Folded()
         folded = fold(states, entries)
         checkpoint = entries[-1].position.offset + 1
-        self._last = entries[-1]
         # Until the commit's outcome is known, what is kept in memory may not be used: the task can be cancelled there.
         self._mark = None
         if not await self._views.commit(self._partition, mark, checkpoint, folded.changes, last=entries[-1]):
             return Folded()
         self._mark = Mark(mark.generation, checkpoint)
+        self._last = entries[-1]
         self._keep(folded.changes)
         return folded
 

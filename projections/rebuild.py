@@ -6,8 +6,10 @@ Appends and readers go on meanwhile. Whatever ends a rebuild early leaves the vi
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+from eventstore.errors import EventStoreError
 from eventstore.ports import EventFeed
 from projections.ports import Entries, Generations, ViewWriter
 from projections.projector import Projector
@@ -68,21 +70,25 @@ class Rebuild:
             await self._fold(partition, projector, tell)
             verified = await first_difference(self._feed, views, partition=partition) if verify else None
             if verified is not None and verified.difference is not None:
-                await self._generations.drop(partition, generation)
+                await self._drop(partition, generation)
                 return Rebuilt(partition, generation, verified, switched=False)
             while not await self._generations.switch(partition, generation):
                 # The views that serve went on: they are followed until they are reached.
                 await self._fold(partition, projector, tell)
             return Rebuilt(partition, generation, verified, switched=True)
         except BaseException:
-            await self._generations.drop(partition, generation)
+            await self._drop(partition, generation)
             raise
+
+    async def _drop(self, partition: int, generation: int) -> None:
+        """Remove what was built, as far as it lets itself be removed: what ended the rebuild is what is told."""
+        with suppress(EventStoreError):  # it may serve by now, or Redis is away
+            await self._generations.drop(partition, generation)
 
     async def _fold(self, partition: int, projector: Projector, tell: Callable[[Progress], None]) -> None:
         """Fold to the log's end as it is now."""
         end = await self._feed.end(partition)
         while (projector.checkpoint or 0) < end:
-            folded = await projector.step()
+            if await projector.step() is None:
+                await self._feed.end(partition)  # nothing came for a moment: is the log there still?
             tell(Progress(partition, projector.checkpoint or 0, end))
-            if folded is None:
-                return

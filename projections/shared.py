@@ -84,8 +84,9 @@ class SharedViews:
         partition = self._feed.partition_of(thread_id)
         async with self._in_time("the log behind the views was not read"):
             try:
-                read = await self._stored.thread(thread_id, start=None if span is None else span.start or 0)
-            except ViewsUnavailable:
+                async with asyncio.timeout(self._patience):
+                    read = await self._stored.thread(thread_id, start=None if span is None else span.start or 0)
+            except (ViewsUnavailable, TimeoutError):
                 # Lost, being built, or damaged: the log has the answer, at the price of reading the whole partition.
                 view = await caught_up(self._feed, thread_id, UNSEEN)
             else:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from eventstore.errors import Broken, EventStoreError, Unavailable
-from eventstore.ports import Entry
+from eventstore.ports import Entry, EventFeed
 from projections.fold import Folded
 from projections.metrics import Metrics
 from projections.ports import Census, Generations, ViewWriter
@@ -29,8 +29,11 @@ _BROKEN_AGAIN_AFTER: Final = 15.0
 """Seconds until what takes a person to mend is tried again."""
 _COUNT_EVERY: Final = 15.0
 """Seconds between two counts of frozen threads, and two notes of checkpoints for those who watch the group."""
-_LET_GO_WITHIN: Final = 5.0
-"""Seconds that a step has to end when its partition is taken away; then it is cut short, which is harmless."""
+_LET_GO_WITHIN: Final = 1.0
+"""Seconds that a step has to end when its partition is taken away; then it is cut short, which is harmless. While a
+group moves partitions, whoever waits for records waits for this to return, so it is short."""
+_ASK_THE_LOG_EVERY: Final = 10
+"""Idle looks after which the log's end is asked for: a client that is cut off looks like a log that gives nothing."""
 
 
 class Group(Protocol):
@@ -77,15 +80,25 @@ class Worker:
     """Keeps views of the partitions it is given (protocol `eventstore.kafka.group.Member`)."""
 
     def __init__(
-        self, group: Group, generations: Generations, make_views: MakeViews, *, metrics: Metrics, batch: int = BATCH
+        self,
+        group: Group,
+        feed: EventFeed,
+        generations: Generations,
+        make_views: MakeViews,
+        *,
+        metrics: Metrics,
+        batch: int = BATCH,
     ) -> None:
-        """Take a membership, the generations of views, and what makes views; `batch` is the most a step folds."""
+        """Take a membership, the log, its generations of views, and what makes views; a step folds `batch` at most."""
         self._group = group
+        self._feed = feed
         self._generations = generations
         self._make_views = make_views
         self._metrics = metrics
         self._batch = batch
         self._stopping = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._at_an_end = False
         self._tasks: list[asyncio.Task[None]] = []
         self._stages: dict[int, Stage] = {}
         self._moved = asyncio.Event()
@@ -115,7 +128,19 @@ class Worker:
             await self._moved.wait()
 
     async def take(self, partitions: Collection[int]) -> None:
-        await self.let_go()
+        async with self._turn:
+            await self._end_tasks()
+            if not self._at_an_end:
+                self._begin_tasks(partitions)
+
+    async def let_go(self, *, for_good: bool = False) -> None:
+        """Finish the steps under way and end; what is given to a worker that ended for good it does not take."""
+        self._at_an_end = self._at_an_end or for_good
+        self._stopping.set()
+        async with self._turn:
+            await self._end_tasks()
+
+    def _begin_tasks(self, partitions: Collection[int]) -> None:
         self._stopping = asyncio.Event()
         self._stages = dict.fromkeys(partitions, Stage.STARTING)
         self.is_member = True
@@ -126,15 +151,15 @@ class Worker:
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
-    async def let_go(self) -> None:
-        """Finish the steps under way and end."""
+    async def _end_tasks(self) -> None:
         self._stopping.set()
-        tasks, self._tasks = self._tasks, []
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_LET_GO_WITHIN)
+        self.is_member = False
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_LET_GO_WITHIN)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks = []
             await self._group.note(self._checkpoints)
         for partition in self._stages:
             self._metrics.forget(partition)
@@ -171,9 +196,15 @@ class Worker:
     async def _follow(self, partition: int) -> None:
         projector = Projector(self._group, self._make_views(None), partition=partition, batch=self._batch)
         self._enter(partition, Stage.FOLLOWING)
+        idle = 0
         while not self._stopping.is_set():
-            if await self._step(partition, projector) is None:
-                await projector.check()
+            if await self._step(partition, projector) is not None:
+                idle = 0
+                continue
+            idle += 1
+            await projector.check()
+            if idle % _ASK_THE_LOG_EVERY == 0:
+                await self._feed.end(partition)
 
     async def _step(self, partition: int, projector: Projector) -> Folded | None:
         began = time.monotonic()
@@ -186,10 +217,9 @@ class Worker:
             self._checkpoints[partition] = checkpoint
             end = self._group.end(partition)
             if end is not None:
-                until = projector.folded_until or 0
-                self._metrics.lagging(
-                    partition, events=max(0, end - checkpoint), seconds=max(0.0, time.time() - until / 1e6)
-                )
+                until = projector.folded_until
+                seconds = 0.0 if until is None else max(0.0, time.time() - until / 1e6)
+                self._metrics.lagging(partition, events=max(0, end - checkpoint), seconds=seconds)
         return folded
 
     def _tell_of_unreadable(self, partition: int, folded: Folded) -> None:
@@ -202,6 +232,8 @@ class Worker:
         views = self._make_views(None)
         while True:
             for partition in list(self._stages):
+                if self._stopping.is_set():
+                    return
                 try:
                     census = await views.census(partition)
                 except (Unavailable, Broken):

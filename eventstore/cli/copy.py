@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import settings_of
+from eventstore.cli.opening import is_missing, no_store, run_cancellable, settings_of
 from eventstore.cli.printing import counted
 from eventstore.errors import InvalidRequest
 
@@ -31,13 +31,13 @@ def copy(
     verify: Annotated[bool, typer.Option("--verify", help="Then fold both and compare every thread.")] = False,
 ) -> int:
     """Copy what counts of a log into another one. Again and again if you like: only what is missing is added."""
-    import asyncio
-
     settings = settings_of(context)
     one, other = (settings.model_copy(update={"log": url, "views": ""}) for url in (source, target))
     if source == target:
         raise InvalidRequest("--from and --to name the same log")
-    return asyncio.run(_copy(one, other, verify))
+    if is_missing(one):
+        raise no_store(one)
+    return run_cancellable(_copy(one, other, verify))
 
 
 async def _copy(source: Settings, target: Settings, verify: bool) -> int:

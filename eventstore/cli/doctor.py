@@ -63,7 +63,10 @@ async def _examine_file(parts: Embedded) -> list[_Finding]:
     (census,) = await censuses(parts)
     assert census is not None
     print_facts([*_file_facts(checkup, parts.file.synchronous), *_thread_facts([census], checkup.records, checkup.end)])
-    return [*_findings_in_file(checkup, census), *_findings_in_views([census], checkup.end - census.checkpoint)]
+    return [
+        *_findings_in_file(checkup, census),
+        *_findings_in_views([census], checkup.end - census.checkpoint, who="the next read"),
+    ]
 
 
 async def _examine_cluster(parts: Clustered) -> list[_Finding]:
@@ -74,7 +77,8 @@ async def _examine_cluster(parts: Clustered) -> list[_Finding]:
     counted_by_partition = await censuses(parts)
     ends = {partition.partition: partition.end for partition in facts.partitions}
     built = {partition: census for partition, census in enumerate(counted_by_partition) if census is not None}
-    behind = sum(max(0, ends[partition] - census.checkpoint) for partition, census in built.items())
+    folded = {partition: census.checkpoint for partition, census in built.items()}
+    behind = sum(max(0, end - folded.get(partition, 0)) for partition, end in ends.items())
     records = sum(partition.end - partition.beginning for partition in facts.partitions)
     print_facts(
         [
@@ -91,7 +95,7 @@ async def _examine_cluster(parts: Clustered) -> list[_Finding]:
                 f"partitions {', '.join(missing)} have no views yet: run eventstore worker, which builds them", False
             )
         )
-    return [*findings, *_findings_in_views(list(built.values()), behind)]
+    return [*findings, *_findings_in_views(list(built.values()), behind, who="a worker")]
 
 
 class _Finding(NamedTuple):
@@ -133,7 +137,7 @@ def _thread_facts(censuses: Sequence[Census], records: int, end: int) -> Iterato
     yield "frozen", counted(frozen, "thread") if frozen else "none"
 
 
-def _findings_in_views(censuses: Sequence[Census], behind: int) -> Iterator[_Finding]:
+def _findings_in_views(censuses: Sequence[Census], behind: int, *, who: str) -> Iterator[_Finding]:
     for census in censuses:
         for thread_id, why in census.frozen:
             yield _Finding(
@@ -142,7 +146,7 @@ def _findings_in_views(censuses: Sequence[Census], behind: int) -> Iterator[_Fin
                 True,
             )
     if behind > 0:
-        yield _Finding("the views are behind: the next read, or a worker, folds what is missing", False)
+        yield _Finding(f"the views are behind: {who} folds what is missing", False)
 
 
 def _findings_in_file(checkup: Checkup, census: Census) -> Iterator[_Finding]:

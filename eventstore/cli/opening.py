@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from string import hexdigits
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from eventstore.settings import Settings
     from eventstore.threads import EventSourcedThreadStore
     from eventstore.wiring import Parts
+
+T = TypeVar("T")
 
 ThreadArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="ID", help="The thread's id, or enough of its beginning.", show_default=False)
@@ -59,8 +61,6 @@ def with_store(
     Raises:
         InvalidRequest: A setting is wrong, or names a file that is not there.
     """
-    import asyncio
-
     from eventstore.wiring import open_parts
 
     settings = settings_of(context)
@@ -74,11 +74,18 @@ def with_store(
             gc.enable()
             return await work(parts) or 0
 
+    return run_cancellable(opened())
+
+
+def run_cancellable(work: Coroutine[Any, Any, T]) -> T:
+    """Run the work in a loop of its own, where Ctrl-C cancels it."""
+    import asyncio
+
     with asyncio.Runner() as runner:
         # Made while Ctrl-C still ends the process: asyncio heeds it only once it runs something.
         runner.get_loop()
         with cancelling():
-            return runner.run(opened())
+            return runner.run(work)
 
 
 def is_missing(settings: Settings) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from eventstore.cli.opening import settings_of
+from eventstore.cli.opening import run_cancellable, settings_of
 from eventstore.cli.printing import counted, print_facts, print_table, styled
 from eventstore.errors import InvalidRequest
 
@@ -97,8 +97,6 @@ def describe(context: typer.Context) -> int:
 
 def _asked(context: typer.Context, ask: Callable[[KafkaUrl, float], Awaitable[T]]) -> tuple[KafkaUrl, T]:
     """Ask the brokers that the log's URL names."""
-    import asyncio
-
     settings = settings_of(context)
     if not settings.is_cluster:
         raise InvalidRequest("only a log on Kafka has a topic; give --log kafka://HOST:PORT/TOPIC")
@@ -107,4 +105,4 @@ def _asked(context: typer.Context, ask: Callable[[KafkaUrl, float], Awaitable[T]
     async def asked() -> T:
         return await ask(url, settings.within)
 
-    return url, asyncio.run(asked())
+    return url, run_cancellable(asked())

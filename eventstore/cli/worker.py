@@ -11,6 +11,7 @@ from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from eventstore.settings import Settings
+    from projections.monitoring import Pulse
 
 _LEAVE_WITHIN = 10.0
 """Seconds that a worker has to finish its steps and leave its group when it is told to end."""
@@ -76,6 +77,7 @@ async def _work(
         loop.add_signal_handler(number, tell)
     async with open_cluster(settings) as cluster:
         metrics, pulse = Metrics(), Pulse()
+        beating = loop.create_task(_beat(pulse))
         membership = KafkaGroup(settings.kafka, partitions=cluster.feed.partitions)
         working = worker_on(cluster, membership, metrics=metrics, batch=batch)
         with ExitStack() as watching:
@@ -97,18 +99,28 @@ async def _work(
             )
             try:
                 while not told.done() and not working.crashed.done():
-                    pulse.beat()
+                    membership.check()
                     await asyncio.wait(
                         [told, working.crashed], timeout=_BEAT_EVERY, return_when=asyncio.FIRST_COMPLETED
                     )
             finally:
                 log.info("ending")
-                await working.let_go()
+                await working.let_go(for_good=True)
                 await membership.close(within=_LEAVE_WITHIN)
+        beating.cancel()
         if working.crashed.done():
             working.crashed.result()
     log.info("ended")
     return 0
+
+
+async def _beat(pulse: Pulse) -> None:
+    """Give signs of life for as long as the loop runs."""
+    import asyncio
+
+    while True:
+        pulse.beat()
+        await asyncio.sleep(_BEAT_EVERY)
 
 
 def _address(text: str | None) -> tuple[str, int] | None:

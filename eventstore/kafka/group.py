@@ -27,6 +27,7 @@ SESSION: Final = 10.0
 _PREFETCH_BYTES: Final = 1024 * 1024
 """Of each partition; a larger record comes all the same."""
 _FETCH_BYTES: Final = 16 * 1024 * 1024
+_NEVER_MS: Final = 10**12
 _AT_THE_END_MS: Final = 500
 """How long a broker holds a request back while there is nothing; what comes meanwhile comes at once."""
 
@@ -90,7 +91,7 @@ class KafkaFollower:
                 f"partition {partition} of topic {self._url.topic} does not hold offset {start}: "
                 "records were deleted from it, or the topic was made anew"
             ) from exc
-        except (kafka.KafkaError, kafka.IllegalStateError, OSError) as exc:
+        except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as exc:
             raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
         self._positions[partition] = following
         entries = [entry_of(record, partition, self._partitions) for record in fetched.get(place, ())]
@@ -101,7 +102,8 @@ class KafkaFollower:
 
     def end(self, partition: int) -> int | None:
         """Return the partition's end as the last fetch saw it; None if nothing was fetched."""
-        found: int | None = self._consumer.highwater(TopicPartition(self._url.topic, partition))
+        place = TopicPartition(self._url.topic, partition)
+        found: int | None = self._consumer.highwater(place) if place in self._consumer.assignment() else None
         return found
 
     async def note(self, checkpoints: Mapping[int, int]) -> None:
@@ -117,6 +119,9 @@ class KafkaFollower:
             auto_offset_reset="none",
             session_timeout_ms=int(SESSION * 1_000),
             heartbeat_interval_ms=int(SESSION * 250),
+            # The client leaves a group whose member fetches nothing for so long, and never comes back by itself: one
+            # that has no partitions, or whose views are away, fetches nothing.
+            max_poll_interval_ms=_NEVER_MS,
             fetch_max_wait_ms=_AT_THE_END_MS,
             max_partition_fetch_bytes=_PREFETCH_BYTES,
             fetch_max_bytes=_FETCH_BYTES,
@@ -167,8 +172,19 @@ class KafkaGroup(KafkaFollower):
         if not places:
             return
         with suppress(kafka.KafkaError, kafka.IllegalStateError, TimeoutError):
-            async with asyncio.timeout(SESSION):
+            async with asyncio.timeout(SESSION / 4):
                 await self._consumer.commit(places)
+
+    def check(self) -> None:
+        """Say what the group has against this member; a client that fetches nothing would keep it to itself.
+
+        Raises:
+            LogUnavailable: It is not let in, or was put out for another of the same name.
+        """
+        try:
+            self._consumer._coordinator.check_errors()
+        except kafka.KafkaError as exc:
+            raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

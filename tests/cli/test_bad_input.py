@@ -161,7 +161,7 @@ def said_in(cli: CommandLine) -> str:
         ),
         (["--log", "postgres://h/t"], {}, "eventstore: '.*' is not a URL of a store; give sqlite:PATH, .*"),
         (["--log", "sqlite:x.db", "--views", "sqlite:y.db"], {}, "eventstore: on SQLite, log and views are .*"),
-        (["--log", "sqlite:x.db", "--views", "redis://h"], {}, "eventstore: 'redis://h' is not a URL of a store; .*"),
+        (["--log", "sqlite:x.db", "--views", "redis://h"], {}, "eventstore: 'redis:…' is not a URL of a store; .*"),
         ([], {"EVENTSTORE_LOG": "nonsense"}, "eventstore: 'nonsense' is not a URL of a store; .*"),
         ([], {"EVENTSTORE_SYNCHRONOUS": "MAYBE"}, "eventstore: setting 'synchronous' is wrong: .*"),
         ([], {"EVENTSTORE_WITHIN": "0"}, "eventstore: setting 'within' is wrong: .*"),
