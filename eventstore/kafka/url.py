@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -19,6 +18,10 @@ EXAMPLE: Final = "kafka://HOST:PORT/TOPIC, e.g. kafka://127.0.0.1:9092/threads"
 DEFAULT_PORT: Final = 9092
 REQUEST_WITHIN: Final = 5.0
 """Seconds that a broker has for one request. A hung one delays its partitions for as long, so it is short."""
+_PARTS = re.compile(
+    r"(?P<scheme>[A-Za-z]+)://(?P<netloc>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:\#(?P<fragment>.*))?",
+    re.DOTALL,
+)
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _GIVEN_BY = "set EVENTSTORE_KAFKA_USERNAME and EVENTSTORE_KAFKA_PASSWORD"
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -115,15 +118,14 @@ class KafkaUrl:
 
 
 def _split(url: str) -> SplitResult:
-    parts = None
-    # What `urlsplit` says may show a piece of a password, so it is no context of what is raised here.
-    with suppress(ValueError):
-        parts = urlsplit(url)
-    if parts is None:
+    # Not `urlsplit`: of several hosts it takes the brackets of one for a mistake, in some versions of Python.
+    found = _PARTS.fullmatch(url)
+    if found is None:
         raise InvalidRequest(f"this is no URL of a topic; give {EXAMPLE}")
+    parts = SplitResult(*(found[name] or "" for name in SplitResult._fields))
     if "@" in parts.path + parts.query + parts.fragment:
         raise InvalidRequest(f"in a user or password write / ? # [ ] as %2F %3F %23 %5B %5D, or {_GIVEN_BY}")
-    if parts.scheme != "kafka" or parts.fragment:
+    if parts.scheme.lower() != "kafka" or parts.fragment:
         raise InvalidRequest(f"this is no URL of a topic; give {EXAMPLE}")
     return parts
 
