@@ -163,7 +163,7 @@ def test_a_secret_is_in_no_text(url: str) -> None:
     try:
         parsed = KafkaUrl.parse(url)
         shown = f"{parsed} {parsed!r} {parsed.where} {replace(parsed, topic='u')!r}"
-        assert parsed.password == SECRET
+        assert SECRET in (parsed.password or "")
         parsed.client_settings()
     except InvalidRequest as refused:
         shown = "".join(str(link) for link in (refused, refused.__cause__, refused.__context__))
