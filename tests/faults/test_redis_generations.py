@@ -163,12 +163,14 @@ async def test_a_dropped_generation_leaves_nothing_behind(
 
 async def test_views_of_their_own_log_are_taken(made: Rig, feed: PartitionedFeed) -> None:
     await made.generations.verify(0)
+    assert not await made.generations.serves(0)
     await made.serve()
     await made.generations.verify(0)
     Teller(feed)
     await made.generations.verify(0)
     await made.fold()
     await made.generations.verify(0)
+    assert await made.generations.serves(0)
 
 
 async def test_views_of_a_log_on_another_cluster_are_refused(
