@@ -1,6 +1,8 @@
 """The embedded engine's views: read and folded by the process that asks.
 
-A read or a flush folds what the log holds beyond the checkpoint first; a pause or 256 waiting entries make it fold too.
+Whoever asks folds what the log holds beyond the checkpoint first. A flush, or a look at one thread, is content with
+folding it in memory; a list or a history writes it first, and so does a pause, or a batch that waits. Readers in other
+processes do the same, so nothing that was flushed is ever missed by one.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from eventstore.documents.items import Position
@@ -17,8 +20,8 @@ from eventstore.history import caught_up
 from eventstore.ids import ThreadId
 from eventstore.ports import EventFeed, RowPage, ThreadView
 from eventstore.sqlite.file import SqliteFile
-from eventstore.sqlite.log import key_of, log_end, thread_of
-from eventstore.state import UNKNOWN_THREAD, ThreadState, spanned
+from eventstore.sqlite.log import PARTITION, key_of, log_end, thread_of
+from eventstore.state import UNKNOWN_THREAD, spanned
 from projections.listing import page_in
 from projections.projector import Projector
 from projections.selection import parse_cursor
@@ -53,15 +56,13 @@ class EmbeddedViews:
         self._folding: asyncio.Task[None] | None = None
 
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
-        self._waiting = 0
         try:
             async with asyncio.timeout(within):
-                state, checkpoint = await self._reached(position, thread_id)
+                return await self._reached(position.offset + 1, thread_id)
         except TimeoutError as exc:
             raise ViewsBehind(f"the views did not reach {position} within {within:g} s; try again") from exc
         except (LogUnavailable, ViewsUnavailable) as exc:
             raise ViewsBehind(f"it is in the log, and the views cannot be brought up to {position}: {exc}") from exc
-        return None if state is UNKNOWN_THREAD else ThreadView(state, checkpoint)
 
     async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
         def read(connection: sqlite3.Connection) -> ThreadView | None:
@@ -74,9 +75,12 @@ class EmbeddedViews:
 
         try:
             async with asyncio.timeout(min(FOLD_FIRST, self._within)):
-                return await self._current(read)
-        except (TimeoutError, ViewsUnavailable):
-            # One thread costs little to fold in memory, and needs nothing to be written.
+                if span is not None:
+                    return await self._current(read)
+                # What is folded in memory is enough for a state, and needs nothing to be written.
+                return await self._reached(await self._feed.end(PARTITION), thread_id)
+        except (TimeoutError, LogUnavailable, ViewsUnavailable):
+            # One thread alone costs little to fold.
             return await self._from_the_log(thread_id, read)
 
     async def page(self, query: ListThreadsParams) -> RowPage:
@@ -118,13 +122,17 @@ class EmbeddedViews:
             self._look_again()
 
     async def close(self) -> None:
-        """End the folding unasked; whoever folds next goes on from the checkpoint."""
+        """Write what was folded and end the folding unasked; whoever folds next goes on from the checkpoint."""
         self._closed = True
         if self._idle is not None:
             self._idle.cancel()
         if self._folding is not None:
             self._folding.cancel()
             await asyncio.wait([self._folding])
+        with suppress(EventStoreError, TimeoutError):
+            # Views are disposable: what cannot be written now is folded again by whoever reads next.
+            async with asyncio.timeout(FOLD_FIRST):
+                await self._projector.write()
 
     async def _from_the_log(
         self, thread_id: ThreadId, read: Callable[[sqlite3.Connection], ThreadView | None]
@@ -173,15 +181,15 @@ class EmbeddedViews:
                 if not await self._mended(exc):
                     raise ViewsUnavailable(str(exc)) from exc
 
-    async def _reached(self, position: Position, thread_id: ThreadId) -> tuple[ThreadState, int]:
-        """Fold up to the position; return the thread's state and the checkpoint which it is as of."""
+    async def _reached(self, until: int, thread_id: ThreadId) -> ThreadView | None:
+        """Fold up to the offset, in memory; return the thread as of there or later."""
         while True:
             try:
-                if await self._projector.catch_up(position.offset + 1) <= position.offset:
-                    raise ViewsBehind(f"{position} is not in the log of {self._file.path} any more")
+                if await self._projector.advance(until) < until:
+                    raise ViewsBehind(f"the log of {self._file.path} does not come to offset {until} any more")
                 state, checkpoint = await self._projector.state_of(thread_id)
-                if checkpoint > position.offset:
-                    return state, checkpoint
+                if checkpoint >= until:
+                    return None if state is UNKNOWN_THREAD else ThreadView(state, checkpoint)
                 self._projector.forget()
             except (LogUnavailable, ViewsUnavailable) as exc:
                 if not await self._mended(exc):

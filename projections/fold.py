@@ -33,6 +33,16 @@ class Folded:
     unfolded: int = 0
     """Entries of frozen threads."""
 
+    def add(self, later: Folded) -> None:
+        """Take in what the entries behind these did."""
+        for thread_id, change in later.changes.items():
+            self.changes[thread_id] = self.changes[thread_id].then(change) if thread_id in self.changes else change
+        self.admitted += later.admitted
+        self.void += later.void
+        self.foreign += later.foreign
+        self.unreadable += later.unreadable
+        self.unfolded += later.unfolded
+
 
 def fold(states: Mapping[ThreadId, ThreadState], entries: Sequence[Entry]) -> Folded:
     """Fold the entries, in order, upon the states of their threads (absent: the thread is unknown)."""

@@ -45,6 +45,10 @@ class ThreadChange:
     after: ThreadState
     indexed: Sequence[IndexEntry]
 
+    def then(self, later: ThreadChange) -> ThreadChange:
+        """Return both changes as one."""
+        return ThreadChange(self.before, later.after, (*self.indexed, *later.indexed))
+
 
 @dataclass(frozen=True, slots=True)
 class Census:

@@ -2,13 +2,17 @@
 
 One step: entries, one atomic read, fold, one atomic commit. States kept in memory are used only while the mark in the
 views is the one of the own last commit; a refused commit empties them. So zombies, replays and rivals change nothing.
+
+Who only wants to know what the log says of a thread has it folded in memory, up to one batch ahead of the views; the
+next commit takes that along.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from eventstore.events import Event
 from eventstore.ids import ThreadId
@@ -33,20 +37,58 @@ class Projector:
         self._stepping = asyncio.Lock()
         self._mark: Mark | None = None
         self._last: Entry | None = None
+        self._ahead: _Ahead | None = None
         self._kept: OrderedDict[ThreadId, ThreadState] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Projector partition={self._partition} mark={self._mark}>"
 
+    async def advance(self, until: int) -> int:
+        """Fold in memory until offset `until` is reached or the log ends; return the next offset to fold.
+
+        Writes the views whenever a whole batch is ahead of them.
+
+        Raises:
+            LogUnavailable: The log cannot be read.
+            LogTruncated: It does not hold what is to be folded next.
+            ViewsUnavailable: The views cannot be read or written.
+        """
+        if self._mark is not None and self._next(self._mark) >= until:
+            return self._next(self._mark)
+        async with self._stepping:
+            while True:
+                mark = await self._marked()
+                if self._next(mark) >= until:
+                    return self._next(mark)
+                if self._room() == 0:
+                    await self._commit()
+                elif not await self._fold_some(mark):
+                    return self._next(mark)
+
     async def catch_up(self, until: int) -> int:
-        """Fold until the checkpoint is at least `until` or the log ends; return the checkpoint."""
+        """Fold and write until the views' checkpoint is at least `until` or the log ends; return the checkpoint.
+
+        Raises:
+            LogUnavailable: The log cannot be read.
+            LogTruncated: It does not hold what is to be folded next.
+            ViewsUnavailable: The views cannot be read or written.
+        """
         if self._mark is not None and self._mark.checkpoint >= until:
             return self._mark.checkpoint
         async with self._stepping:
             while True:
                 mark = await self._marked()
-                if mark.checkpoint >= until or await self._step(mark) is None:
+                if mark.checkpoint >= until or await self._step(mark, until) is None:
                     return (await self._marked()).checkpoint
+
+    async def write(self) -> None:
+        """Write what was folded in memory.
+
+        Raises:
+            ViewsUnavailable: The views cannot be written.
+        """
+        async with self._stepping:
+            await self._commit()
 
     async def step(self) -> Folded | None:
         """Fold one batch: one look at the log, at most one at the views, one commit. None when the log gave nothing.
@@ -84,11 +126,19 @@ class Projector:
         return event.occurred_at if isinstance(event, Event) else None
 
     async def state_of(self, thread_id: ThreadId) -> tuple[ThreadState, int]:
-        """Return the thread's state and the checkpoint which it is as of."""
-        if self._mark is not None and thread_id in self._kept:
-            return self._kept[thread_id], self._mark.checkpoint
-        snapshot = await self._views.snapshot(self._partition, (thread_id,))
-        return snapshot.states.get(thread_id, UNKNOWN_THREAD), snapshot.mark.checkpoint
+        """Return the thread's state and the offset up to which the log was folded for it.
+
+        Raises:
+            ViewsUnavailable: The views cannot be read.
+        """
+        known = self._known(thread_id)
+        if known is None:
+            stored = await self._views.snapshot(self._partition, (thread_id,))
+            if stored.mark != self._mark:
+                return stored.states.get(thread_id, UNKNOWN_THREAD), stored.mark.checkpoint
+            known = self._known(thread_id) or stored.states.get(thread_id, UNKNOWN_THREAD)
+        assert self._mark is not None
+        return known, self._next(self._mark)
 
     def forget(self) -> None:
         """Read everything anew at the next step: somebody has put the views back."""
@@ -96,40 +146,77 @@ class Projector:
 
     async def _marked(self) -> Mark:
         if self._mark is None:
+            self._ahead = None
             self._kept.clear()
             self._mark = (await self._views.snapshot(self._partition, ())).mark
         return self._mark
 
-    async def _step(self, mark: Mark) -> Folded | None:
-        """Fold one batch; None at the end of the log. A refused commit folds nothing and forgets."""
-        entries = await self._feed.read(self._partition, start=mark.checkpoint, limit=self._batch)
-        if not entries:
+    def _next(self, mark: Mark) -> int:
+        """Return the next offset to fold, which nobody but this projector knows of yet."""
+        return mark.checkpoint if self._ahead is None else self._ahead.checkpoint
+
+    def _room(self) -> int:
+        """Return how many more entries may be folded before the views must be written."""
+        return self._batch if self._ahead is None else self._batch - self._ahead.entries
+
+    def _known(self, thread_id: ThreadId) -> ThreadState | None:
+        """Return the thread's state as of the next offset to fold, if that is in memory."""
+        if self._mark is None:
             return None
+        if self._ahead is not None and (change := self._ahead.folded.changes.get(thread_id)) is not None:
+            return change.after
+        return self._kept.get(thread_id)
+
+    async def _step(self, mark: Mark, until: int | None = None) -> Folded | None:
+        """Fold one batch, unless `until` was reached in memory already, and write it; None when there is nothing.
+
+        A refused commit folds nothing and forgets.
+        """
+        enough = self._room() == 0 or (until is not None and self._next(mark) >= until)
+        if not enough and not await self._fold_some(mark) and self._ahead is None:
+            return None
+        return await self._commit()
+
+    async def _fold_some(self, mark: Mark) -> bool:
+        """Fold in memory what the log has next, at most to a whole batch; False if it has nothing."""
+        entries = await self._feed.read(self._partition, start=self._next(mark), limit=self._room())
+        if not entries:
+            return False
         states = await self._states(mark, {thread for entry in entries if (thread := owner(entry)) is not None})
         if states is None:
-            return Folded()
+            return True
         folded = fold(states, entries)
-        checkpoint = entries[-1].position.offset + 1
+        if self._ahead is None:
+            self._ahead = _Ahead(folded, entries[-1], len(entries))
+        else:
+            self._ahead.add(folded, entries)
+        return True
+
+    async def _commit(self) -> Folded:
+        """Write what is ahead of the views."""
+        if self._mark is None or self._ahead is None:
+            return Folded()
+        mark, ahead = self._mark, self._ahead
         # Until the commit's outcome is known, what is kept in memory may not be used: the task can be cancelled there.
         self._mark = None
-        if not await self._views.commit(self._partition, mark, checkpoint, folded.changes, last=entries[-1]):
+        if not await self._views.commit(self._partition, mark, ahead.checkpoint, ahead.folded.changes, last=ahead.last):
             return Folded()
-        self._mark = Mark(mark.generation, checkpoint)
-        self._last = entries[-1]
-        self._keep(folded.changes)
-        return folded
+        self._mark, self._ahead = Mark(mark.generation, ahead.checkpoint), None
+        self._last = ahead.last
+        self._keep(ahead.folded.changes)
+        return ahead.folded
 
     async def _states(self, mark: Mark, threads: Collection[ThreadId]) -> dict[ThreadId, ThreadState] | None:
-        """Return the threads' states as of the mark; None if the views have moved on, to begin again."""
-        kept = {thread: self._kept[thread] for thread in threads if thread in self._kept}
-        missing = [thread for thread in threads if thread not in kept]
+        """Return the threads' states as of the next offset; None if the views have moved on, to begin again."""
+        known = {thread: state for thread in threads if (state := self._known(thread)) is not None}
+        missing = [thread for thread in threads if thread not in known]
         if not missing:
-            return kept
+            return known
         snapshot = await self._views.snapshot(self._partition, missing)
         if snapshot.mark != mark:
             self._mark = None
             return None
-        return kept | dict(snapshot.states)
+        return known | dict(snapshot.states)
 
     def _keep(self, changes: dict[ThreadId, ThreadChange]) -> None:
         for thread_id, change in changes.items():
@@ -137,3 +224,21 @@ class Projector:
             self._kept.move_to_end(thread_id)
         while len(self._kept) > _KEPT_STATES:
             self._kept.popitem(last=False)
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """What was folded in memory beyond the views."""
+
+    folded: Folded
+    last: Entry
+    entries: int
+
+    @property
+    def checkpoint(self) -> int:
+        return self.last.position.offset + 1
+
+    def add(self, folded: Folded, entries: Sequence[Entry]) -> None:
+        self.folded.add(folded)
+        self.last = entries[-1]
+        self.entries += len(entries)

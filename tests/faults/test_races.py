@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import CreateThreadParams, new_thread_id
+from eventstore import CreateThreadParams, ListThreadsParams, new_thread_id
 from eventstore.errors import EventStoreError, ThreadExists, Unavailable, ViewsBehind
 from eventstore.ids import ThreadId
 from eventstore.settings import Settings
@@ -253,6 +253,7 @@ async def test_a_creator_that_was_taken_over_more_often_than_is_remembered_is_no
             await resume(elsewhere, thread_id)
             await say(elsewhere, thread_id, f"taken over {number}")
             await elsewhere.shutdown_thread(thread_id)
+        await store.list_threads(ListThreadsParams())
 
     views.before_reach = ten_takeovers
     with pytest.raises(EventStoreError) as caught:

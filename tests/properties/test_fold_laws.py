@@ -283,6 +283,46 @@ def test_a_projector_that_loses_its_last_commits_repairs_itself(seed: int, batch
     assert asyncio.run(projected(entries)) == asyncio.run(lose_and_go_on())
 
 
+_MOVES = st.tuples(
+    st.integers(0, 1), st.sampled_from(["advance", "catch_up", "write", "step", "forget"]), st.floats(0, 1)
+)
+
+
+@given(a_seed, st.tuples(st.integers(1, 30), st.integers(1, 30)), st.lists(_MOVES, max_size=25))
+def test_what_is_folded_ahead_of_the_views_is_what_the_log_says_whoever_writes_them(
+    seed: int, batches: tuple[int, int], moves: list[tuple[int, str, float]]
+) -> None:
+    entries = a_log(seed, bad_records=True)
+
+    async def moved() -> Tables:
+        async with sqlite_file() as file:
+            feed = ListFeed(entries)
+            end = await feed.end(0)
+            rivals = [Projector(feed, SqliteViews(file), batch=batch) for batch in batches]
+            for number, move, share in moves:
+                projector, until = rivals[number], round(end * share)
+                match move:
+                    case "advance":
+                        assert await projector.advance(until) >= min(until, end)
+                    case "catch_up":
+                        assert await projector.catch_up(until) >= min(until, end)
+                    case "write":
+                        await projector.write()
+                    case "step":
+                        await projector.step()
+                    case _:
+                        projector.forget()
+                for thread_id in dict.fromkeys(entry.thread_id for entry in entries if entry.thread_id is not None):
+                    state, reached = await projector.state_of(thread_id)
+                    so_far, _ = folded([entry for entry in entries if entry.position.offset < reached])
+                    assert state == so_far.get(thread_id, UNKNOWN_THREAD)
+            for projector in rivals:
+                await projector.catch_up(end)
+            return await tables(file)
+
+    assert asyncio.run(projected(entries)) == asyncio.run(moved())
+
+
 @given(a_seed, st.integers(1, 40))
 def test_views_that_are_lost_come_back_the_very_same(seed: int, batch: int) -> None:
     """Promise 5: "Rebuilding from the start gives the very same views"."""

@@ -44,7 +44,7 @@ from eventstore.documents.params import (
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.events import Command, Event, Item
 from eventstore.ids import ThreadId
-from eventstore.ports import EventLog, ThreadView, ThreadViews
+from eventstore.ports import Entry, EventLog, ThreadView, ThreadViews
 from eventstore.store import ThreadStore
 from projections import sqlite_views
 from projections.ports import Mark, ThreadChange
@@ -262,7 +262,13 @@ def _judging_by(rule: Callable[[Head, Event], Verdict], folder: Path) -> Engine:
 
 
 async def _commit_checkpoint_first(
-    self: SqliteViews, partition: int, expected: Mark, checkpoint: int, changes: Mapping[ThreadId, ThreadChange]
+    self: SqliteViews,
+    partition: int,
+    expected: Mark,
+    checkpoint: int,
+    changes: Mapping[ThreadId, ThreadChange],
+    *,
+    last: Entry | None = None,
 ) -> bool:
     file: SqliteFile = self._file
 
