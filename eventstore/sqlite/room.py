@@ -20,10 +20,12 @@ from eventstore.sqlite.edge import Locked
 
 T = TypeVar("T")
 
-_QUICK = 0.002
-"""Seconds that one turn's jobs may take in the event loop."""
-_SLOW_TURNS = 3
-"""Slow turns in a row after which the thread takes over: one alone may be a checkpoint."""
+_QUICK = 0.004
+"""Seconds that one turn's jobs may take in the event loop, as a rule."""
+_WEIGHT = 0.125
+"""Of the last turn in that rule: one alone may be a checkpoint, or a processor that was needed elsewhere."""
+_OUTLIER = _QUICK / _WEIGHT / 2
+"""Seconds that a turn counts for at most, so that no one turn decides."""
 _TRY_AGAIN_AFTER = 5.0
 """Seconds for which the thread then has all jobs."""
 _LOOK_EVERY = 0.05
@@ -103,7 +105,8 @@ class Room:
         self._waiting: list[Job[Any]] = []
         self._away: list[Job[Any]] = []
         self._turn_comes = False
-        self._slow_turns = 0
+        self._pace = 0.0
+        """Seconds that a turn takes in the event loop, latest turns weighing most."""
         self._slow_until = 0.0
         self._to_thread: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -169,9 +172,9 @@ class Room:
         began = time.monotonic()
         self._run_together(self._connection, jobs)
         ended = time.monotonic()
-        self._slow_turns = self._slow_turns + 1 if ended - began > _QUICK else 0
-        if self._slow_turns >= _SLOW_TURNS:
-            self._slow_turns, self._slow_until = 0, ended + _TRY_AGAIN_AFTER
+        self._pace += _WEIGHT * (min(ended - began, _OUTLIER) - self._pace)
+        if self._pace > _QUICK:
+            self._pace, self._slow_until = 0.0, ended + _TRY_AGAIN_AFTER
         locked: list[Job[Any]] = []
         for job in jobs:
             if isinstance(job.error, Locked):
