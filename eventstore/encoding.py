@@ -6,6 +6,7 @@ row and tries the branches of each union, a general reader makes a row of them a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache, partial
 
 from eventstore.events import (
@@ -33,6 +34,7 @@ _FALSE, _TRUE = b"\x00", b"\x01"
 _END = b"\x00"
 """Ends an array."""
 _LONGS = range(-(2**63), 2**63)
+_SEVEN_DIGITS = range(0, 49, 7)
 _REASONED = (ThreadArchived, ThreadUnarchived, ThreadDeleted)
 
 
@@ -58,7 +60,7 @@ def body_of(event: Event) -> bytes:
         _optional_text(event.forked_from_id) if isinstance(event, ThreadCreated) else _NULL,
         _NULL if opened is None else _SOME + _long(opened.epoch),
         _NULL if opened is None else _optional_text(opened.replaces),
-        _array([_item(item) for item in items_of(event)]),
+        *_items(items_of(event)),
         _TRUE if isinstance(event, ItemsAppended) and event.more else _FALSE,
         _NULL if commanded is None else _SOME + _long(commanded.commands_seen),
         _NULL if commanded is None else _optional_long(commanded.expected_version),
@@ -158,9 +160,20 @@ def _long_at(record: bytes, at: int) -> tuple[int, int]:
     return left >> 1 ^ -(left & 1), at + 1
 
 
-def _item(item: Item) -> bytes:
-    at, type_, payload, extras = item
-    return b"".join((_long(at), _text(type_), _text(payload), _optional_text(extras)))
+def _items(items: Sequence[Item]) -> list[bytes]:
+    """Return an array of items in pieces: large payloads are copied once, when all is joined."""
+    if not items:
+        return [_END]
+    pieces = [_long(len(items))]
+    at, type_, named = None, None, b""
+    for item in items:
+        if item.at != at or item.type != type_:  # which all items of an append mostly share
+            at, type_ = item.at, item.type
+            named = _long(at) + _text(type_)
+        payload = item.payload.encode()
+        pieces += (named, _long(len(payload)), payload, _optional_text(item.extras))
+    pieces.append(_END)
+    return pieces
 
 
 def _field(field: Field) -> bytes:
@@ -194,6 +207,8 @@ def _long(number: int) -> bytes:
     if number not in _LONGS:
         raise OverflowError(f"{number} has no 64-bit form")
     left = number << 1 ^ number >> 63
+    if 1 << 49 <= left < 1 << 56:  # microseconds of this century: of them each is a new one
+        return bytes([left >> digit & 0x7F | 0x80 for digit in _SEVEN_DIGITS] + [left >> 49])
     octets = bytearray()
     while left > 0x7F:
         octets.append(left & 0x7F | 0x80)
