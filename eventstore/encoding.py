@@ -34,6 +34,11 @@ _FALSE, _TRUE = b"\x00", b"\x01"
 _END = b"\x00"
 """Ends an array."""
 _LONGS = range(-(2**63), 2**63)
+_KIND_OF_APPENDS = b"\x1aItemsAppended"
+_BEFORE_ITEMS = 3 * _NULL
+"""What precedes the items of an append: forked_from_id, epoch, replaces."""
+_AFTER_ITEMS = {more: (_TRUE if more else _FALSE) + 2 * _NULL + _END + _NULL for more in (False, True)}
+"""What follows the items of an append: more, commands_seen, expected_version, fields, reason."""
 _SEVEN_DIGITS = range(0, 49, 7)
 _REASONED = (ThreadArchived, ThreadUnarchived, ThreadDeleted)
 
@@ -45,6 +50,8 @@ def body_of(event: Event) -> bytes:
         UnicodeEncodeError: A text holds a lone surrogate, which no UTF-8 can carry.
         OverflowError: A number has no 64-bit form.
     """
+    if isinstance(event, ItemsAppended):
+        return _append_body(event)
     said = event if isinstance(event, WriterEvent) else None
     opened = event if isinstance(event, WriterOpened) else None
     commanded = event if isinstance(event, Command) else None
@@ -61,11 +68,29 @@ def body_of(event: Event) -> bytes:
         _NULL if opened is None else _SOME + _long(opened.epoch),
         _NULL if opened is None else _optional_text(opened.replaces),
         *_items(items_of(event)),
-        _TRUE if isinstance(event, ItemsAppended) and event.more else _FALSE,
+        _FALSE,  # more
         _NULL if commanded is None else _SOME + _long(commanded.commands_seen),
         _NULL if commanded is None else _optional_long(commanded.expected_version),
         _array([_field(field) for field in event.fields] if isinstance(event, MetadataPatched) else []),
         _optional_text(event.reason) if isinstance(event, _REASONED) else _NULL,
+    )
+    return b"".join(columns)
+
+
+def _append_body(event: ItemsAppended) -> bytes:
+    """Do the same for an append, which nearly all events are: most of its columns are known."""
+    columns = (
+        _text(event.event_id),
+        _name(event.thread_id),
+        _KIND_OF_APPENDS,
+        _long(event.rule),
+        _long(event.occurred_at),
+        _NULL if event.actor is None else _SOME + _name(event.actor),
+        _SOME + _name(event.writer_id),
+        _SOME + _long(event.writer_seq),
+        _BEFORE_ITEMS,
+        *_items(event.items),
+        _AFTER_ITEMS[event.more],
     )
     return b"".join(columns)
 
@@ -88,7 +113,7 @@ def _items_of_append(record: bytes, at: int) -> list[Item]:
     at = _past(record, at, _NULL) if record[at] == 0 else _past_text(record, _past(record, at, _SOME))  # actor
     at = _past_text(record, _past(record, at, _SOME))  # writer_id
     at = _past_long(record, _past(record, at, _SOME))  # writer_seq
-    at = _past(record, at, 3 * _NULL)  # forked_from_id, epoch, replaces
+    at = _past(record, at, _BEFORE_ITEMS)
     items: list[Item] = []
     count, at = _long_at(record, at)
     millis, same = 0, b"\x00"
@@ -109,14 +134,11 @@ def _items_of_append(record: bytes, at: int) -> list[Item]:
         items.append(_new_item((millis, type_, payload, extras)))
     if count:
         at = _past(record, at, _END)
-    if record[at:] not in _AFTER_ITEMS:
+    if record[at:] not in _AFTER_ITEMS.values():
         raise ValueError
     return items
 
 
-_KIND_OF_APPENDS = b"\x1aItemsAppended"
-_AFTER_ITEMS = frozenset(more + 2 * _NULL + _END + _NULL for more in (_FALSE, _TRUE))
-"""What follows the items of an append: more, commands_seen, expected_version, fields, reason."""
 _new_item = partial(tuple.__new__, Item)
 
 

@@ -16,10 +16,12 @@ from eventstore.kafka.session import Batch, Session
 class Call:
     """Records of one partition that were handed over together."""
 
-    __slots__ = ("handed", "offsets", "records", "waiter")
+    __slots__ = ("handed", "offsets", "records", "until", "waiter")
 
-    def __init__(self, records: Sequence[OwnRecord]) -> None:
+    def __init__(self, records: Sequence[OwnRecord], *, until: float) -> None:
+        """Take the records, and when by the loop's clock their caller gives up."""
         self.records = records
+        self.until = until
         self.offsets: list[int] = []
         """Of those that are acknowledged."""
         self.handed = False
@@ -52,6 +54,13 @@ class Lane:
         """Drop calls that have ended, or that nobody waits for any more."""
         while self.calls and self.calls[0].waiter.done():
             self.calls.popleft()
+
+    def expire(self, now: float) -> None:
+        """End the calls whose time is over; what was handed to a broker of them may land all the same."""
+        for call in self.calls:
+            if call.until <= now and not call.waiter.done():
+                call.waiter.set_exception(TimeoutError())
+        self.prune()
 
     async def filled(self) -> None:
         self.prune()

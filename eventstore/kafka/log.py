@@ -47,6 +47,9 @@ class KafkaLog:
                 raise AppendTooLarge(
                     f"an event of {record.size:,} bytes cannot be kept; the most is {LARGEST_RECORD:,}; shorten it"
                 )
+        if len(records) == 1:
+            (offset,) = await self._producer.send(records, within=within)
+            return [Position(records[0].partition, offset)]
         deadline = asyncio.get_running_loop().time() + within
         positions: list[Position] = []
         for partition, group in groupby(records, key=lambda record: record.partition):

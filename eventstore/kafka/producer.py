@@ -22,6 +22,8 @@ from eventstore.kafka.url import REQUEST_WITHIN, KafkaUrl
 _AGAIN_AFTER: Final = 0.1
 """Seconds until a session is started after one has failed, or could not be started."""
 _START_WITHIN: Final = 3 * REQUEST_WITHIN
+_EXPIRE_EVERY: Final = 0.05
+"""Seconds between two looks for calls whose time is over."""
 _LOOK_EVERY: Final = 0.5
 """Seconds between two looks at whether answers come."""
 _ASK_AFTER: Final = 1.0
@@ -47,6 +49,8 @@ class Producer:
         self._lanes: dict[int, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
+        self._clock = asyncio.get_running_loop().time
+        self._looking: asyncio.TimerHandle | None = None
         self._closed = False
         self.replaced = 0
         """How many sessions have failed."""
@@ -100,16 +104,29 @@ class Producer:
         """
         if self._closed:
             raise LogUnavailable("the store is closed; open it again")
-        lane, call = self._lane(records[0].partition), Call(records)
+        lane, call = self._lane(records[0].partition), Call(records, until=self._clock() + within)
         lane.put(call)
+        if self._looking is None:
+            self._look_again()
         try:
-            async with asyncio.timeout(within):
-                await call.waiter
+            await call.waiter
         except TimeoutError as exc:
             raise self._unfinished(call, f"within {within:g} s") from self._trouble or exc
         finally:
             lane.prune()
         return call.offsets
+
+    def _look(self) -> None:
+        """End the calls whose time is over: one timer for all costs less than a timer for each."""
+        self._looking = None
+        now = self._clock()
+        for lane in self._lanes.values():
+            lane.expire(now)
+        if any(lane.calls for lane in self._lanes.values()):
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(_EXPIRE_EVERY, self._look)
 
     def _unfinished(self, call: Call, when: str) -> EventStoreError:
         """Return the error for a call that nobody will wait for any longer."""
@@ -217,6 +234,8 @@ class Producer:
         for lane in self._lanes.values():
             for call in lane.calls:
                 call.fail(self._unfinished(call, "before the store was closed"))
+        if self._looking is not None:
+            self._looking.cancel()
         tasks = [*self._tasks, *([] if self._starting is None else [self._starting])]
         for task in tasks:
             task.cancel()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -21,6 +23,7 @@ from compose.services.kafka import Kafka
 from compose.services.ports import Ports
 from compose.services.redis import Redis
 from eventstore.codec import codec
+from eventstore.documents.items import RolloutItem
 from eventstore.documents.params import AppendThreadItemsParams, CreateThreadParams, LoadThreadHistoryParams
 from eventstore.events import Event, Item, ItemsAppended, ThreadCreated
 from eventstore.ids import ThreadId, new_event_id, new_thread_id, new_writer_id
@@ -86,8 +89,21 @@ async def _a_worker(settings: Settings, *, batch: int = 500) -> AsyncIterator[No
             await follower.close(within=_WITHIN)
 
 
+@asynccontextmanager
+async def _a_worker_process(settings: Settings) -> AsyncIterator[None]:
+    """A worker as it is run: what it does is not done by the process that appends."""
+    command = (sys.executable, "-m", "projections")
+    environment = {**os.environ, "EVENTSTORE_LOG": settings.log, "EVENTSTORE_VIEWS": settings.views}
+    worker = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        worker.terminate()
+        await worker.wait()
+
+
 async def _appends(made: MakeLog, serial: int, each: int) -> list[Figure]:
-    async with made(partitions=24) as settings, _a_worker(settings), open_clustered(settings) as parts:
+    async with made(partitions=24) as settings, _a_worker_process(settings), open_clustered(settings) as parts:
         thread_id = await _a_live_thread(parts)
         records = [_record(event, 24) for event in _one_by_one(new_thread_id(), serial)]
         async with _bare_producer(settings) as bare:
@@ -100,7 +116,8 @@ async def _appends(made: MakeLog, serial: int, each: int) -> list[Figure]:
             threads = [await _a_live_thread(parts) for _ in range(_THREADS)]
             piped = [[_record(event, 24) for event in _one_by_one(thread, each)] for thread in threads]
             theirs = await _seconds(_all(_send_each(bare, settings, some) for some in piped))
-            ours = await _seconds(_all(_append_each(parts, thread, each) for thread in threads))
+            said = [items(1, first=number) for number in range(each)]
+            ours = await _seconds(_all(_append_each(parts, thread, said) for thread in threads))
     return [
         Figure("append + flush until readable", median(ratios), "times a bare send_and_wait", "<= 3, aim 2"),
         Figure(
@@ -192,9 +209,9 @@ async def _append_and_flush(parts: Clustered, thread_id: ThreadId, number: int) 
     await parts.store.flush_thread(thread_id)
 
 
-async def _append_each(parts: Clustered, thread_id: ThreadId, count: int) -> None:
-    for number in range(count):
-        await parts.store.append_items(AppendThreadItemsParams(thread_id=thread_id, items=items(1, first=number)))
+async def _append_each(parts: Clustered, thread_id: ThreadId, said: Sequence[tuple[RolloutItem, ...]]) -> None:
+    for some in said:
+        await parts.store.append_items(AppendThreadItemsParams(thread_id=thread_id, items=some))
 
 
 def _one_by_one(thread_id: ThreadId, count: int) -> list[Event]:
