@@ -32,6 +32,7 @@ def main() -> None:
             "imports": imports.measure,
             "startup": lambda at: startup.measure(at, rounds=rounds),
             "clusters": lambda at: asyncio.run(_on_a_cluster(at, quick=asked.quick)),
+            "crowds": lambda at: asyncio.run(_crowds(at, quick=asked.quick, full=asked.full)),
         }.items():
             if asked.only and name not in asked.only:
                 continue
@@ -49,14 +50,26 @@ def main() -> None:
 async def _on_a_cluster(folder: Path, *, quick: bool) -> list[Figure]:
     from tests.benchmarks import clusters
 
-    return await clusters.measure(folder, quick=quick)
+    async with clusters.servers(folder) as made:
+        return await clusters.measure(made, quick=quick)
+
+
+async def _crowds(folder: Path, *, quick: bool, full: bool) -> list[Figure]:
+    from tests.benchmarks import clusters, crowds
+
+    small, large = (1_000, 10_000) if quick else (10_000, 1_000_000 if full else 100_000)
+    async with clusters.servers(folder) as made:
+        return await crowds.measure(made, small=small, large=large)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="compose/bench", description="Ratios against raw sqlite3, in one run.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and threads")
+    parser.add_argument("--full", action="store_true", help="a crowd of a million threads; takes a quarter of an hour")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--only", action="append", help="appends, histories, listings, imports, startup or clusters")
+    parser.add_argument(
+        "--only", action="append", help="appends, histories, listings, imports, startup, clusters or crowds"
+    )
     parser.add_argument("--dir", help="folder on the disk to measure (default: the system's temporary one)")
     return parser.parse_args()
 

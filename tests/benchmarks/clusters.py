@@ -38,6 +38,7 @@ from tests.benchmarks.measure import Figure, items, median, payload, user_messag
 
 _WITHIN = 60.0
 _THREADS = 1_000
+_LONG = 10_000
 _SCATTERED = 100
 """Appends of the thread that is looked for among foreign records."""
 
@@ -48,8 +49,9 @@ class MakeLog(Protocol):
         ...
 
 
-async def measure(folder: Path, *, quick: bool) -> list[Figure]:
-    """Return the figures of one broker and one Redis, started for it."""
+@asynccontextmanager
+async def servers(folder: Path) -> AsyncIterator[MakeLog]:
+    """Start a broker and a Redis for the block; give what makes topics there."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     async with AsyncExitStack() as ends:
         ports = ends.enter_context(Ports())
@@ -57,12 +59,17 @@ async def measure(folder: Path, *, quick: bool) -> list[Figure]:
         for node in (*kafka.nodes, *redis.nodes):
             ends.push_async_callback(node.end)
         await asyncio.gather(kafka.start(), redis.start())
-        made = partial(_a_log, kafka, redis)
-        return [
-            *await _appends(made, 200 if quick else 2_000, 5 if quick else 20),
-            *await _backlog(made, 20_000 if quick else 500_000),
-            *await _scattered(made, 50_000 if quick else 500_000),
-        ]
+        yield partial(_a_log, kafka, redis)
+
+
+async def measure(made: MakeLog, *, quick: bool) -> list[Figure]:
+    """Return the figures of appends, the worker and histories."""
+    return [
+        *await _appends(made, 200 if quick else 2_000, 5 if quick else 20),
+        *await _backlog(made, 20_000 if quick else 500_000),
+        *await _scattered(made, 50_000 if quick else 500_000),
+        await _contiguous(made),
+    ]
 
 
 @asynccontextmanager
@@ -90,23 +97,23 @@ async def _a_worker(settings: Settings, *, batch: int = 500) -> AsyncIterator[No
 
 
 @asynccontextmanager
-async def _a_worker_process(settings: Settings) -> AsyncIterator[None]:
-    """A worker as it is run: what it does is not done by the process that appends."""
+async def worker_process(settings: Settings) -> AsyncIterator[int]:
+    """Run a worker as it is run elsewhere, for the block; give its pid."""
     command = (sys.executable, "-m", "projections")
     environment = {**os.environ, "EVENTSTORE_LOG": settings.log, "EVENTSTORE_VIEWS": settings.views}
     worker = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.DEVNULL)
     try:
-        yield
+        yield worker.pid
     finally:
         worker.terminate()
         await worker.wait()
 
 
 async def _appends(made: MakeLog, serial: int, each: int) -> list[Figure]:
-    async with made(partitions=24) as settings, _a_worker_process(settings), open_clustered(settings) as parts:
+    async with made(partitions=24) as settings, worker_process(settings), open_clustered(settings) as parts:
         thread_id = await _a_live_thread(parts)
-        records = [_record(event, 24) for event in _one_by_one(new_thread_id(), serial)]
-        async with _bare_producer(settings) as bare:
+        records = [record_of(event, 24) for event in _one_by_one(new_thread_id(), serial)]
+        async with bare_producer(settings) as bare:
             ratios = []
             for first in range(0, serial, max(1, serial // 5)):
                 some = range(first, min(serial, first + max(1, serial // 5)))
@@ -114,7 +121,7 @@ async def _appends(made: MakeLog, serial: int, each: int) -> list[Figure]:
                 ours = median([await _seconds(_append_and_flush(parts, thread_id, number)) for number in some])
                 ratios.append(ours / theirs)
             threads = [await _a_live_thread(parts) for _ in range(_THREADS)]
-            piped = [[_record(event, 24) for event in _one_by_one(thread, each)] for thread in threads]
+            piped = [[record_of(event, 24) for event in _one_by_one(thread, each)] for thread in threads]
             theirs = await _seconds(_all(_send_each(bare, settings, some) for some in piped))
             said = [items(1, first=number) for number in range(each)]
             ours = await _seconds(_all(_append_each(parts, thread, said) for thread in threads))
@@ -185,6 +192,20 @@ async def _scattered(made: MakeLog, foreign: int) -> list[Figure]:
     ]
 
 
+async def _contiguous(made: MakeLog) -> Figure:
+    """Load a long thread that has the log to itself, ten items an event."""
+    async with made(partitions=1) as settings, worker_process(settings), open_clustered(settings) as parts:
+        thread_id = await _a_live_thread(parts)
+        for first in range(0, _LONG, 10):
+            some = items(10, first=first)
+            await parts.store.append_items(AppendThreadItemsParams(thread_id=thread_id, items=some))
+        await parts.store.flush_thread(thread_id)
+        load = partial(parts.store.load_history, LoadThreadHistoryParams(thread_id=thread_id))
+        assert len((await load()).items) == _LONG + 2
+        took = median([await _seconds(load()) for _ in range(10)])
+    return Figure(f"history of {_LONG:,} items, ten an event", _LONG / took, "items/s", ">= 80,000")
+
+
 async def _redis_bytes(settings: Settings) -> int:
     async with RedisClient.from_url(settings.views) as redis:
         return int((await redis.info("memory"))["used_memory"])
@@ -241,12 +262,12 @@ def _a_thread(appends: int, thread_id: ThreadId | None = None) -> list[Event]:
     return events
 
 
-def _record(event: Event, partitions: int) -> OwnRecord:
+def record_of(event: Event, partitions: int) -> OwnRecord:
     return own_record(event, partitions=partitions, source="bench")
 
 
 @asynccontextmanager
-async def _bare_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+async def bare_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
     async with AIOKafkaProducer(
         **settings.kafka.client_settings(), enable_idempotence=True, compression_type="zstd", max_batch_size=65_536
     ) as producer:
@@ -266,10 +287,10 @@ async def _send_each(producer: AIOKafkaProducer, settings: Settings, records: Se
 
 async def _fill(settings: Settings, events: Sequence[Event]) -> None:
     """Write the events to the topic's one partition, as fast as may be."""
-    async with _bare_producer(settings) as producer:
+    async with bare_producer(settings) as producer:
         waiting = []
         for event in events:
-            record = _record(event, 1)
+            record = record_of(event, 1)
             sent = await producer.send(
                 settings.kafka.topic, record.value, record.key, partition=0, headers=list(record.headers)
             )

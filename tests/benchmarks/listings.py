@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
 from eventstore.events import Item, ItemsAppended, ThreadCreated
-from eventstore.ids import ThreadId, new_event_id, new_thread_id, new_writer_id
+from eventstore.ids import new_event_id, new_thread_id, new_writer_id
 from eventstore.jsontext import dumps
 from eventstore.wiring import Embedded
 from tests.benchmarks.measure import Figure, fresh_store, median, timed
@@ -62,17 +62,17 @@ async def _page(embedded: Embedded, query: ListThreadsParams, rounds: int) -> fl
 async def _fill(embedded: Embedded, count: int) -> None:
     """Log the threads straight away, many to a commit, and fold them."""
     chance = random.Random(7)
-    thread = new_thread_id()
     for first in range(0, count, _THREADS_AT_A_TIME):
         events: list[ThreadCreated | ItemsAppended] = []
         for number in range(first, min(count, first + _THREADS_AT_A_TIME)):
-            thread = new_thread_id()
-            events.extend(_thread(thread, number, chance))
+            events.extend(a_thread(number, chance))
         positions = await embedded.log.append(events, within=60)
-        await embedded.views.reach(positions[-1], thread, within=600)
+        await embedded.views.reach(positions[-1], events[-1].thread_id, within=600)
 
 
-def _thread(thread: ThreadId, number: int, chance: random.Random) -> list[ThreadCreated | ItemsAppended]:
+def a_thread(number: int, chance: random.Random) -> list[ThreadCreated | ItemsAppended]:
+    """Return a thread's creation and its first question."""
+    thread = new_thread_id()
     millis = 1_760_000_000_000 + chance.randrange(10_000_000_000)
     meta = {
         "id": thread,
