@@ -6,8 +6,8 @@ import json
 import shutil
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -72,6 +72,10 @@ class Layout:
     cluster_id: str
     ports: Sequence[int]
     controller_ports: Sequence[int]
+    listeners: Mapping[str, int] = field(default_factory=dict)
+    """Names and ports of what the first broker listens on beside."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of brokers, beside those that all have."""
 
 
 class Kafka:
@@ -94,6 +98,10 @@ class Kafka:
         """The addresses of all brokers, as clients take them."""
         return ",".join(f"{HOST}:{port}" for port in self.ports)
 
+    def address(self, listener: str) -> str:
+        """Return where the first broker listens under that name."""
+        return f"{HOST}:{self._layout.listeners[listener]}"
+
     @classmethod
     def found(cls, folder: Path) -> Kafka | None:
         """Return the Kafka whose data lies in the folder, if there is one, whether it runs or not."""
@@ -101,10 +109,20 @@ class Kafka:
         return cls(folder, Layout(**json.loads(recorded.read_text()))) if recorded.exists() else None
 
     @classmethod
-    def made(cls, folder: Path, *, ports: Ports, brokers: int = 1, first_port: int | None = None) -> Kafka:
+    def made(
+        cls,
+        folder: Path,
+        *,
+        ports: Ports,
+        brokers: int = 1,
+        first_port: int | None = None,
+        listeners: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+    ) -> Kafka:
         """Lay out a Kafka in an empty folder; it is not started.
 
-        Its ports are chosen while `ports` is held, or are `first_port` and the next ones.
+        Its ports are chosen while `ports` is held, or are `first_port` and the next ones. The first broker listens
+        under the names of `listeners` too, for which `settings` say how.
 
         Raises:
             ServiceError: Another run of ours chose one of these.
@@ -113,6 +131,8 @@ class Kafka:
             cluster_id=random_id(),
             ports=[ports.choose() if first_port is None else ports.take(first_port + more) for more in range(brokers)],
             controller_ports=[ports.choose() for _ in range(brokers)],
+            listeners={name: ports.choose() for name in listeners},
+            settings=dict(settings or {}),
         )
         return cls(folder, layout)
 
@@ -199,16 +219,18 @@ class Kafka:
     def _settings(self, number: int, data: Path) -> Properties:
         controllers = self._layout.controller_ports
         voters = ",".join(f"{voter}@{HOST}:{port}" for voter, port in enumerate(controllers, 1))
-        port, controller_port = self.ports[number - 1], controllers[number - 1]
+        listening = {"PLAINTEXT": self.ports[number - 1], "CONTROLLER": controllers[number - 1]}
+        if number == 1:
+            listening |= self._layout.listeners
         own = {
             "process.roles": "broker,controller",
             "node.id": str(number),
             "controller.quorum.voters": voters,
-            "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+            "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in listening.items()),
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(data),
         }
-        return own | SETTINGS | replication(len(self.nodes))
+        return own | SETTINGS | replication(len(self.nodes)) | dict(self._layout.settings)
 
 
 def random_id() -> str:

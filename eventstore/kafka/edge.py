@@ -54,7 +54,10 @@ def translated(exc: Exception, *, topic: str, where: str) -> EventStoreError:
             f"topic {topic} takes smaller records than the store may write; raise its max.message.bytes "
             "(eventstore topic verify says to what)"
         )
-    return LogUnavailable(f"the log at {where} cannot be reached ({_said(exc)}); check the address, or try again later")
+    check = "check the address"
+    if isinstance(exc, kafka.KafkaConnectionError):
+        check += ", and whether the broker wants TLS, a user or a client's certificate (cert=)"
+    return LogUnavailable(f"the log at {where} cannot be reached ({_said(exc)}); {check}, or try again later")
 
 
 async def refusal(url: KafkaUrl) -> Exception | None:

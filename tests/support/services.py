@@ -14,7 +14,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -57,7 +57,11 @@ class Topics:
 class StartKafka(Protocol):
     """Starts a Kafka that ends with the test."""
 
-    def __call__(self, *, brokers: int = 1) -> Awaitable[Kafka]: ...
+    def __call__(
+        self, *, brokers: int = 1, listeners: Sequence[str] = (), settings: Mapping[str, str] | None = None
+    ) -> Awaitable[Kafka]:
+        """Start so many brokers, the first with more listeners, all with more settings."""
+        ...
 
 
 class StartRedis(Protocol):
@@ -241,9 +245,11 @@ async def own_kafka(request: pytest.FixtureRequest) -> AsyncIterator[StartKafka]
     async with AsyncExitStack() as ends:
         ports = ends.enter_context(Ports())
 
-        async def start(*, brokers: int = 1) -> Kafka:
+        async def start(
+            *, brokers: int = 1, listeners: Sequence[str] = (), settings: Mapping[str, str] | None = None
+        ) -> Kafka:
             run.watch()
-            started = Kafka.made(run.own_folder(), ports=ports, brokers=brokers)
+            started = Kafka.made(run.own_folder(), ports=ports, brokers=brokers, listeners=listeners, settings=settings)
             ends.push_async_callback(end_all, started.nodes)
             await started.start()
             return started
