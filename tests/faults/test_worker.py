@@ -1,4 +1,4 @@
-"""The projection worker under trouble: views lost under it, peers killed and hung, bad records, being told to end."""
+"""The projection worker under trouble: views lost under it, bad records, being told to end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
 from eventstore import ListThreadsParams
-from eventstore.errors import UnreadableEvent, ViewsBehind
+from eventstore.errors import UnreadableEvent
 from eventstore.ids import ThreadId
 from eventstore.kafka.records import key_of, partition_of
 from eventstore.settings import Settings
@@ -121,43 +121,6 @@ async def test_a_worker_that_is_told_to_end_leaves_its_group_and_another_goes_on
 
             assert ["one", "two"] == await said(parts.store, thread_id)
             assert [] == await differences(parts)
-
-
-async def test_what_a_killed_and_a_hung_worker_leave_is_taken_over_and_a_zombie_changes_nothing() -> None:
-    """One of two workers is stopped beyond its session and woken, then the other is killed in the midst of appends."""
-    async with (
-        a_log(partitions=3) as settings,
-        open_clustered(settings) as parts,
-        a_process(settings) as hung,
-        a_process(settings) as other,
-    ):
-        await logged(hung, "took partitions")
-        await logged(other, "took partitions")
-        threads = [await a_live_thread(parts.store, "one") for _ in range(6)]
-        hung.send_signal(signal.SIGSTOP)
-        for thread_id in threads:
-            await say(parts.store, thread_id, "two")
-        # Flushes return once the other has been given the partitions of the one that hangs.
-        await asyncio.gather(*(flushed(parts, thread_id) for thread_id in threads))
-        hung.send_signal(signal.SIGCONT)
-        for thread_id in threads:
-            await say(parts.store, thread_id, "three")
-        other.kill()
-        await asyncio.gather(*(flushed(parts, thread_id) for thread_id in threads))
-
-        for thread_id in threads:
-            assert ["one", "two", "three"] == await said(parts.store, thread_id)
-        assert [] == await differences(parts)
-
-
-async def flushed(parts: Clustered, thread_id: ThreadId) -> None:
-    """Flush until the views have it: they may be behind for as long as a session takes to end."""
-    async with asyncio.timeout(WITHIN):
-        while True:
-            try:
-                return await parts.store.flush_thread(thread_id)
-            except ViewsBehind:
-                continue
 
 
 async def test_a_worker_says_how_it_is() -> None:

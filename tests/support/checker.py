@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -31,9 +31,6 @@ from eventstore.store import ThreadStore
 from eventstore.wiring import open_embedded
 from projections.fold import fold
 from projections.sqlite_views import SqliteViews, mark_in, states_in
-
-PARTITION = 0
-FIRST_OFFSET = 1
 
 
 class Label(NamedTuple):
@@ -70,7 +67,7 @@ def labels(writer: str, append: int, *, items: int, size: int = 0) -> list[Label
 
 
 def spoken(label: Label) -> RolloutItem:
-    return RolloutItem("event_msg", {"type": "agent_message", "message": label.text})
+    return RolloutItem("event_msg", {"type": "user_message", "message": label.text})
 
 
 @dataclass
@@ -110,6 +107,11 @@ class Pen:
         self._attempts = 0
         self.note("began", writer=writer)
 
+    @property
+    def attempts(self) -> int:
+        """How many were noted; the number of the next."""
+        return self._attempts
+
     def note(self, did: str, **details: object) -> None:
         os.write(self._file, json.dumps({"did": did} | details).encode() + b"\n")
 
@@ -130,12 +132,28 @@ class Pen:
         os.close(self._file)
 
 
-def read_journal(path: Path) -> Journal:
-    """Read a journal; a torn last line was being written when the process died and counts as not written."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    journal = Journal(path.stem)
-    for line in lines:
-        note = json.loads(line)
+class JournalReader:
+    """Reads a journal that grows; a torn last line was being written when the process died, and is not read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        """Bytes of whole lines."""
+        self.journal = Journal(path.stem)
+
+    def read_on(self) -> Journal:
+        """Return the journal with all lines that are there by now."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                lines = file.read().split(b"\n")[:-1]
+            self._read += sum(len(line) + 1 for line in lines)
+            for line in lines:
+                self._take(json.loads(line))
+        return self.journal
+
+    def _take(self, note: dict[str, Any]) -> None:
+        journal = self.journal
         journal.notes.append(note)
         match note:
             case {"did": "attempted", "thread": thread_id, "append": append_id, "texts": texts}:
@@ -148,7 +166,10 @@ def read_journal(path: Path) -> Journal:
                     journal.attempts[number].acknowledged = True
             case _:
                 pass
-    return journal
+
+
+def read_journal(path: Path) -> Journal:
+    return JournalReader(path).read_on()
 
 
 class Said(NamedTuple):
@@ -176,19 +197,24 @@ def _label_of(item: StoredItem) -> str:
 
 
 def judge(
-    journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]], *, unrivalled: bool = False
+    journals: Sequence[Journal],
+    histories: Mapping[str, Sequence[Said]],
+    *,
+    unrivalled: bool = False,
+    fought_for: Collection[str] = (),
 ) -> list[str]:
     """Say everything that is wrong with the histories, given the journals; nothing if all is well.
 
     An append that several journals name by one append id is one append. `unrivalled` says that no writer of the run was
-    ever fenced: then whatever was received is in the log and counts, flushed or not.
+    ever fenced but those of threads that were `fought_for`: whatever was received is in the log then, and counts,
+    flushed or not.
     """
     return [
         *_ordinals(histories),
         *_invented(journals, histories),
         *_doubled(histories),
         *_torn(journals, histories),
-        *_lost(journals, histories, unrivalled),
+        *_lost(journals, histories, lambda thread_id: unrivalled and thread_id not in fought_for),
         *_reordered(journals, histories),
     ]
 
@@ -226,7 +252,9 @@ def _torn(journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]]) 
             yield f"{attempt.thread_id}: the append of {attempt.texts[0]!r} is torn: places {_short(found)}"
 
 
-def _lost(journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]], unrivalled: bool) -> Iterator[str]:
+def _lost(
+    journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]], is_unrivalled: Callable[[str], bool]
+) -> Iterator[str]:
     places = _places(histories)
     for attempt in _attempts(journals):
         for text in attempt.texts:
@@ -234,7 +262,7 @@ def _lost(journals: Sequence[Journal], histories: Mapping[str, Sequence[Said]], 
                 continue
             if attempt.acknowledged:
                 yield f"{attempt.thread_id}: {text!r} was acknowledged and is lost"
-            elif attempt.received and unrivalled:
+            elif attempt.received and is_unrivalled(attempt.thread_id):
                 yield f"{attempt.thread_id}: {text!r} was received and is lost"
 
 
@@ -270,7 +298,9 @@ def _short(values: Sequence[object]) -> str:
 class StoredViews(Protocol):
     """What the judge asks of stored views: everything they know of some threads, and how far they have come."""
 
-    async def everything(self, threads: Sequence[ThreadId]) -> tuple[int, dict[ThreadId, ThreadState]]: ...
+    async def everything(self, partition: int, threads: Sequence[ThreadId]) -> tuple[int, dict[ThreadId, ThreadState]]:
+        """Return the partition's checkpoint, and those of its threads that are known."""
+        ...
 
     async def index(self, thread_id: ThreadId, *, start: int, stop: int) -> Sequence[IndexEntry]: ...
 
@@ -282,7 +312,7 @@ class ViewsOfFile:
         self._file = file
         self._views = SqliteViews(file)
 
-    async def everything(self, threads: Sequence[ThreadId]) -> tuple[int, dict[ThreadId, ThreadState]]:
+    async def everything(self, partition: int, threads: Sequence[ThreadId]) -> tuple[int, dict[ThreadId, ThreadState]]:
         return await self._file.read(
             lambda connection: (mark_in(connection).checkpoint, states_in(connection, threads))
         )
@@ -299,33 +329,42 @@ async def objections(path: Path, journals: Sequence[Journal], *, unrivalled: boo
 
 
 async def objections_to(
-    journals: Sequence[Journal], store: ThreadStore, feed: EventFeed, views: StoredViews, *, unrivalled: bool = False
+    journals: Sequence[Journal],
+    store: ThreadStore,
+    feed: EventFeed,
+    views: StoredViews,
+    *,
+    unrivalled: bool = False,
+    fought_for: Collection[str] = (),
 ) -> list[str]:
     """Read every thread that was attempted and judge it; the store must be a fresh one.
 
     Three readings of the log have to agree: the store's history, a plain replay by the rule alone, and the views.
     """
-    entries = await _whole_log(feed)
-    threads = sorted({entry.thread_id for entry in entries if entry.thread_id is not None})
     objections: list[str] = []
     histories: dict[str, list[Said]] = {}
-    for thread_id in threads:
-        mine = [entry for entry in entries if entry.thread_id == thread_id]
-        replayed = plainly_replayed(mine)
-        if not replayed:
-            continue
-        try:
-            history = await store.load_history(LoadThreadHistoryParams(thread_id=thread_id, include_archived=True))
-        except EventStoreError as exc:
-            objections.append(f"{thread_id}: its history cannot be read: {exc!r}")
-            continue
-        histories[thread_id] = said_in(history.items)
-        if [(item.type, item.text) for item in history.items] != [(item.type, item.payload) for item in replayed]:
-            objections.append(f"{thread_id}: its history is not what a replay of the log gives")
+    for partition in range(feed.partitions):
+        entries = await whole_log(feed, partition)
+        by_thread: defaultdict[ThreadId, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            if entry.thread_id is not None:
+                by_thread[entry.thread_id].append(entry)
+        for thread_id, mine in sorted(by_thread.items()):
+            replayed = plainly_replayed(mine)
+            if not replayed:
+                continue
+            try:
+                history = await store.load_history(LoadThreadHistoryParams(thread_id=thread_id, include_archived=True))
+            except EventStoreError as exc:
+                objections.append(f"{thread_id}: its history cannot be read: {exc!r}")
+                continue
+            histories[thread_id] = said_in(history.items)
+            if [(item.type, item.text) for item in history.items] != [(item.type, item.payload) for item in replayed]:
+                objections.append(f"{thread_id}: its history is not what a replay of the log gives")
+        objections += await _differences(entries, partition, sorted(by_thread), views)
     for attempted in {attempt.thread_id for attempt in _attempts(journals)} - histories.keys():
         histories[attempted] = []
-    judged = judge(journals, histories, unrivalled=unrivalled)
-    return [*objections, *judged, *await _differences(entries, threads, views)]
+    return [*judge(journals, histories, unrivalled=unrivalled, fought_for=fought_for), *objections]
 
 
 def plainly_replayed(entries: Iterable[Entry]) -> list[Item]:
@@ -355,19 +394,22 @@ def plainly_replayed(entries: Iterable[Entry]) -> list[Item]:
     return items
 
 
-async def _whole_log(feed: EventFeed) -> list[Entry]:
+async def whole_log(feed: EventFeed, partition: int) -> list[Entry]:
+    """Return all that a partition holds."""
     entries: list[Entry] = []
-    start, end = FIRST_OFFSET, await feed.end(PARTITION)
-    while start < end:
-        entries.extend(await feed.read(PARTITION, start=start, limit=1_000))
+    start, end = 0, await feed.end(partition)
+    while start < end and (read := await feed.read(partition, start=start, limit=1_000)):
+        entries.extend(read)
         start = entries[-1].position.offset + 1
     return entries
 
 
-async def _differences(entries: Sequence[Entry], threads: Sequence[ThreadId], views: StoredViews) -> list[str]:
-    """Compare the views with the fold of the log from its start, in one batch."""
+async def _differences(
+    entries: Sequence[Entry], partition: int, threads: Sequence[ThreadId], views: StoredViews
+) -> list[str]:
+    """Compare a partition's views with the fold of its log from the start, in one batch."""
     folded = fold({}, entries).changes
-    checkpoint, states = await views.everything(threads)
+    checkpoint, states = await views.everything(partition, threads)
     found = []
     if entries and checkpoint != entries[-1].position.offset + 1:
         found.append(f"the views stand at {checkpoint} and the log ends after {entries[-1].position.offset}")

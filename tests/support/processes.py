@@ -26,7 +26,7 @@ from eventstore.settings import Settings
 from eventstore.sqlite.file import SqliteFile
 from eventstore.wiring import open_embedded
 from projections.sqlite_views import SqliteViews
-from tests.support.checker import Journal, Label, Pen, labels, read_journal, spoken
+from tests.support.checker import Journal, JournalReader, Label, Pen, labels, spoken
 from tests.support.threads import append, archive, created, resume
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,9 +41,12 @@ class Child:
     process: subprocess.Popen[bytes]
     journal_path: Path
 
+    def __post_init__(self) -> None:
+        self._reader = JournalReader(self.journal_path)
+
     @property
     def journal(self) -> Journal:
-        return read_journal(self.journal_path)
+        return self._reader.read_on()
 
     def go(self) -> None:
         """Let it leave its waiting place."""
@@ -101,13 +104,13 @@ class Nursery:
         self.folder = folder
         self.children: list[Child] = []
 
-    def start(self, job: str, name: str, **spec: object) -> Child:
-        """Start a process that does the job, one of the functions of this module that are called `do_…`."""
+    def start(self, job: str, name: str, *, module: str = __name__, **spec: object) -> Child:
+        """Start a process that does the job, one of the functions of this or another module called `do_…`."""
         journal = self.folder / f"{name}.journal"
         argument = json.dumps({"job": job, "name": name, "journal": str(journal)} | spec)
         with journal.with_suffix(".err").open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.processes", argument],
+                [sys.executable, "-m", module, argument],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stderr=errors,
@@ -142,7 +145,7 @@ class Nursery:
         for child in self.children:
             if child.process.poll() is None:
                 child.process.kill()
-                child._reap()
+            child._reap()
 
 
 def eventually(condition: Callable[[], bool], what: str, *, alive: subprocess.Popen[bytes] | None = None) -> None:

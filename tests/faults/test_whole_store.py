@@ -1,0 +1,213 @@
+"""The whole store on Kafka and Redis under load and under faults: real writers, real workers, real servers.
+
+Every fault is proved to have happened; every run is judged by what was acknowledged, and by a fold of the log from its
+start, which the views have to equal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from compose.services.redis import Redis
+from eventstore import ListThreadsParams, new_thread_id
+from eventstore.errors import Unavailable
+from eventstore.ids import ThreadId
+from eventstore.wiring import Clustered, open_clustered
+from projections.redis_shards import open_shards
+from projections.redis_views import RedisViews
+from tests.support.cluster import a_log
+from tests.support.load import Load, all_folded, checkpoints, has_gone, stands_still, until
+from tests.support.processes import Child, Nursery
+from tests.support.relay import Relay, relay_to
+from tests.support.services import StartRedis
+from tests.support.threads import history, read
+
+PARTITIONS = 4
+ALL = list(range(PARTITIONS))
+
+
+def times(child: Child, what: str, **details: object) -> int:
+    """Return how often the child has noted this."""
+    return sum({"did": what, **details}.items() <= note.items() for note in child.journal.notes)
+
+
+def outcomes(child: Child) -> Counter[str]:
+    return Counter(note["outcome"] for note in child.journal.notes if note["did"] == "outcome")
+
+
+async def test_workers_are_killed_and_hung_in_mid_batch_while_writers_fight(nursery: Nursery) -> None:
+    """A worker that hangs beyond its session wakes and is refused; one that dies in mid-batch is replaced.
+
+    Promise 3: of two writers of one thread one counts, and the other is told.
+    """
+    async with a_log(partitions=PARTITIONS) as settings:
+        load = Load(settings, nursery)
+        zombie, dying, heir = (load.start_worker(f"worker-{number}") for number in range(3))
+        fought_for = [new_thread_id(), new_thread_id()]
+        fighters = [load.start_writer(name, threads=1, fought_for=fought_for) for name in ("one", "two")]
+        load.start_writer("three")
+        for worker in (zombie, dying, heir):
+            await load.has(worker, "took")
+        await load.progress()
+
+        load.order(zombie, "stand", "before a commit")
+        stood = await load.has(zombie, "stand")
+        await until(lambda: stands_still(zombie), "the worker stands still")
+        await dies_in_mid_batch(load, dying, "before a commit", heir=heir)
+        taken = times(zombie, "took")
+        zombie.wake()
+        refused = await load.has(zombie, "committed", partition=stood["partition"], expected=stood["expected"])
+        assert refused["taken"] is False, "what the zombie had folded was folded by another"
+        await load.has(zombie, "took", taken + 1)
+        await load.progress()
+
+        await dies_in_mid_batch(load, heir, "after a commit", heir=zombie)
+
+        await load.stop_writers()
+        assert not await load.objections(fought_for=fought_for)
+        for fighter in fighters:
+            assert outcomes(fighter)["WriterFenced"] > 0
+            assert outcomes(fighter)["acknowledged"] > 0
+
+
+async def dies_in_mid_batch(load: Load, worker: Child, point: str, *, heir: Child) -> None:
+    """Kill a worker with a batch in hand, and see that the only one left takes all partitions."""
+    had_all = times(heir, "took", partitions=ALL)
+    load.order(worker, "die", point)
+    await has_gone(worker)
+    assert times(worker, "die", where=point) == 1
+    await load.has(heir, "took", had_all + 1, partitions=ALL)
+    await load.progress()
+
+
+@dataclass
+class Watch:
+    """A reader that looks on while faults happen: it may be told that there is no answer, never a wrong one."""
+
+    load: Load
+    parts: Clustered
+    answers: Counter[str] = field(default_factory=Counter)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Read all the time while the block runs."""
+        async with asyncio.TaskGroup() as tasks:
+            reading = [tasks.create_task(self._lists()), tasks.create_task(self._reads())]
+            try:
+                yield
+            finally:
+                for task in reading:
+                    task.cancel()
+
+    async def answered(self, *, more: int = 3) -> None:
+        """Wait until so many more listings and looks at a thread have come."""
+        goals = {what: self.answers[what] + more for what in ("listed", "read")}
+        await until(lambda: all(self.answers[what] >= goal for what, goal in goals.items()), "answers")
+
+    async def _lists(self) -> None:
+        while True:
+            expected = self._acknowledged()
+            found: set[str] = set()
+            cursor = None
+            try:
+                while True:
+                    page = await self.parts.store.list_threads(ListThreadsParams(page_size=5, cursor=cursor))
+                    found |= {thread.thread_id for thread in page.items}
+                    cursor = page.next_cursor
+                    if cursor is None:
+                        break
+            except Unavailable as exc:
+                self.answers[type(exc).__name__] += 1
+            else:
+                assert expected.keys() <= found
+                self.answers["listed"] += 1
+            await asyncio.sleep(0.05)
+
+    async def _reads(self) -> None:
+        while True:
+            for thread_id, items in self._acknowledged().items():
+                try:
+                    seen = await read(self.parts.store, ThreadId(thread_id))
+                    whole = await history(self.parts.store, ThreadId(thread_id))
+                except Unavailable as exc:
+                    self.answers[type(exc).__name__] += 1
+                else:
+                    assert seen.item_count > items
+                    assert len(whole.items) > items
+                    self.answers["read"] += 1
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)
+
+    def _acknowledged(self) -> dict[str, int]:
+        """Return how many items of each thread are acknowledged."""
+        found: dict[str, int] = defaultdict(int)
+        for child in self.load.writers.values():
+            for attempt in child.journal.attempts:
+                if attempt.acknowledged:
+                    found[attempt.thread_id] += len(attempt.texts)
+        return found
+
+
+async def replicated_over(redis: Redis, link: Relay) -> None:
+    """Let the replica follow its master through the link."""
+    async with redis.client(1) as replica:
+        await replica.replicaof("127.0.0.1", link.address)
+    await redis.wait_healthy()
+    assert link.passed > 0
+
+
+async def checkpoints_at(port: int, parts: Clustered) -> list[int]:
+    """Return the checkpoints of the same views as another server has them."""
+    async with open_shards(f"redis://127.0.0.1:{port}/0", parts.cluster.topic.topic) as shards:
+        views = RedisViews(shards, partition_of=parts.feed.partition_of)
+        return [(await views.snapshot(partition, ())).mark.checkpoint for partition in range(PARTITIONS)]
+
+
+async def test_redis_is_emptied_and_then_replaced_by_a_replica_that_lost_the_last_writes(
+    nursery: Nursery, own_redis: StartRedis
+) -> None:
+    """Promise 5: views are disposable. Readers wait, read the log, or are told that there are none at the moment."""
+    redis = await own_redis("replica")
+    async with AsyncExitStack() as ends:
+        address = await ends.enter_async_context(relay_to(redis.ports[0]))
+        link = await ends.enter_async_context(relay_to(redis.ports[0]))
+        settings = await ends.enter_async_context(a_log(partitions=PARTITIONS))
+        settings = settings.model_copy(update={"views": f"redis://127.0.0.1:{address.address}/0"})
+        await replicated_over(redis, link)
+        load = Load(settings, nursery)
+        worker = load.start_worker("worker")
+        await load.has(worker, "took", partitions=ALL)
+        load.start_writer("one")
+        load.start_writer("two", flush=0.2)
+        parts = await ends.enter_async_context(open_clustered(settings))
+        watch = Watch(load, parts)
+        async with watch.kept():
+            await load.progress()
+            await watch.answered()
+
+            async with redis.client() as client:
+                await client.flushall()
+            await all_folded(parts)
+            assert times(worker, "built") == 2 * PARTITIONS, "each partition was built anew"
+            await load.progress()
+            await watch.answered()
+
+            link.block()
+            await load.progress(50)
+            lost = await checkpoints(parts)
+            await redis.nodes[0].kill()
+            async with redis.client(1) as replica:
+                await replica.replicaof("NO", "ONE")
+            promoted = await checkpoints_at(redis.ports[1], parts)
+            assert sum(promoted) < sum(lost), "the last writes were lost"
+            await address.lead_to(redis.ports[1])
+            await load.progress()
+            await watch.answered()
+
+        await load.stop_writers()
+        assert not await load.objections()
+        assert times(worker, "built") == 2 * PARTITIONS, "what the replica had was folded on"

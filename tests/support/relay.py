@@ -1,0 +1,81 @@
+"""A port that leads to another one, which may change or fall silent: how networks fail, and masters are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+_BYTES = 256 * 1024
+
+
+class Relay:
+    """Passes on what comes, both ways, to `port` of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        """Where connections lead that are made from now on."""
+        self.address = 0
+        """The port that this listens at."""
+        self.passed = 0
+        """Connections passed on."""
+        self._open: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def block(self) -> None:
+        """Let no byte through any more; connections stay open."""
+        self._flowing.clear()
+
+    async def lead_to(self, port: int) -> None:
+        """Break all connections, and lead fresh ones elsewhere."""
+        self.port = port
+        self._flowing.set()
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Break all connections."""
+        for connection in self._open:
+            connection.cancel()
+        if self._open:
+            await asyncio.wait(self._open)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        self.passed += 1
+        writers = [writer]
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writers.append(there_writer)
+                async with asyncio.TaskGroup() as ways:
+                    ways.create_task(self._pass_on(reader, there_writer))
+                    ways.create_task(self._pass_on(there_reader, writer))
+        except* OSError:
+            pass  # one of the ends is gone, and so is the other one then
+        finally:
+            self._open.discard(task)
+            for one in writers:
+                one.transport.abort()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await reader.read(_BYTES):
+            await self._flowing.wait()
+            writer.write(some)
+            await writer.drain()
+        raise ConnectionAbortedError
+
+
+@asynccontextmanager
+async def relay_to(port: int) -> AsyncIterator[Relay]:
+    """Listen at a port of its own for the block, and pass on to this one."""
+    relay = Relay(port)
+    server = await asyncio.start_server(relay._connected, "127.0.0.1", 0)
+    relay.address = server.sockets[0].getsockname()[1]
+    try:
+        yield relay
+    finally:
+        server.close()
+        await relay.cut()
