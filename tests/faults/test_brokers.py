@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -21,13 +20,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from compose.services.health import end_all
 from compose.services.kafka import Kafka
 from compose.services.node import Node, Standing
-from compose.services.ports import is_free
 from eventstore.errors import LogUnavailable, OutcomeUnknown, TopicMisconfigured
 from eventstore.ids import new_thread_id
 from eventstore.kafka.log import KafkaLog
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import LARGEST_RECORD
 from eventstore.kafka.url import KafkaUrl
+from tests.support.brokers import controller_of, killed
 from tests.support.services import RUN, Topics
 from tests.support.topics import Load, Opened, a_thread, an_append, events_of, made, opened, replayed
 
@@ -104,12 +103,6 @@ async def until(holds: Callable[[], bool]) -> None:
             if holds():
                 return
             await asyncio.sleep(0.01)
-
-
-async def killed(kafka: Kafka, node: Node) -> None:
-    """Kill a broker, and wait until the system has taken its port back: threads of it may die a little later."""
-    await node.kill()
-    await until(lambda: is_free(kafka.ports[kafka.nodes.index(node)]))
 
 
 @pytest.mark.usefixtures("impatient", "patient")
@@ -318,15 +311,6 @@ async def test_a_topic_that_takes_smaller_records_only_is_told_and_harms_no_othe
         assert all(isinstance(end, list) for end in (*written, later))
         assert [2] == [event.writer_seq for event in events_of(await replayed(engine.feed, thread_id))]
         assert engine.replaced == 1
-
-
-def controller_of(kafka: Kafka) -> Node:
-    """Return the node that leads the metadata, as the nodes themselves wrote down."""
-    states = [
-        json.loads((node.folder / "data" / "__cluster_metadata-0" / "quorum-state").read_text()) for node in kafka.nodes
-    ]
-    newest = max(states, key=lambda state: int(state["leaderEpoch"]))
-    return kafka.nodes[int(newest["leaderId"]) - 1]
 
 
 @pytest.mark.usefixtures("impatient", "patient")

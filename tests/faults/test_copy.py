@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,6 +37,7 @@ from tests.support.threads import (
     user_message,
 )
 
+ROOT = Path(__file__).parent.parent.parent
 WITHIN = 20.0
 
 
@@ -147,3 +154,55 @@ async def test_a_copy_cut_short_after_any_batch_is_completed_by_the_next(
 
                 assert rest.there > 0 or batches == 0
                 assert await first_unequal(source.feed, target.feed) is None
+
+
+def started(source: str, target: str) -> subprocess.Popen[bytes]:
+    """Start `eventstore copy --verify` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "eventstore.cli", "copy", "--from", source, "--to", target, "--verify"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+async def length(log: OpenLog) -> int:
+    """Return how many records the log has."""
+    return sum([await log.feed.end(partition) for partition in range(log.feed.partitions)])
+
+
+async def a_long_log(path: Path) -> int:
+    """Fill a file with threads of some length; return how many records it has."""
+    async with open_embedded(Settings(log=f"sqlite:{path}", actor="a test", synchronous="OFF")) as parts:
+        for _ in range(60):
+            thread_id = await a_live_thread(parts.store)
+            for number in range(100):
+                await say(parts.store, thread_id, f"{number}")
+            await parts.store.shutdown_thread(thread_id)
+        return await parts.feed.end(0) - 1
+
+
+async def test_a_copy_killed_at_random_moments_is_completed_by_the_next(tmp_path: Path) -> None:
+    """SIGKILL, while the target grows: each time somewhere else, and the last time nowhere."""
+    dice = random.Random(seed := random.SystemRandom().randrange(1_000_000))
+    source = f"sqlite:{tmp_path / 'source.db'}"
+    records = await a_long_log(tmp_path / "source.db")
+    async with a_log(partitions=3) as settings, open_log(settings) as target:
+        reached = [0]
+        while len(reached) < 3:
+            copying = started(source, settings.log)
+            goal = reached[-1] + dice.randrange(1, records // 8)
+            async with asyncio.timeout(60):
+                while await length(target) < goal:
+                    assert copying.poll() is None, copying.communicate()
+            copying.kill()
+            copying.communicate()
+            assert copying.returncode == -signal.SIGKILL
+            reached.append(await length(target))
+        assert 0 < reached[1] < reached[2] < records, (seed, reached)
+
+        last = started(source, settings.log)
+        said = (await asyncio.to_thread(last.communicate))[0].decode()
+
+        assert last.returncode == 0, (seed, said)
+        assert said.endswith("every thread is the same in both\n"), (seed, said)

@@ -7,23 +7,30 @@ start, which the views have to equal.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 
+from compose.services.kafka import Kafka
 from compose.services.redis import Redis
 from eventstore import ListThreadsParams, new_thread_id
 from eventstore.errors import Unavailable
+from eventstore.events import ItemsAppended
 from eventstore.ids import ThreadId
+from eventstore.settings import Settings
 from eventstore.wiring import Clustered, open_clustered
 from projections.redis_shards import open_shards
 from projections.redis_views import RedisViews
-from tests.support.cluster import a_log
-from tests.support.load import Load, all_folded, checkpoints, has_gone, stands_still, until
+from tests.support.brokers import controller_of, killed, leader_of
+from tests.support.checker import whole_log
+from tests.support.cluster import a_log, a_worker
+from tests.support.load import NAMED, Load, all_folded, checkpoints, has_gone, made_topic, stands_still, until
 from tests.support.processes import Child, Nursery
 from tests.support.relay import Relay, relay_to
-from tests.support.services import StartRedis
+from tests.support.services import StartKafka, StartRedis
 from tests.support.threads import history, read
 
 PARTITIONS = 4
@@ -211,3 +218,97 @@ async def test_redis_is_emptied_and_then_replaced_by_a_replica_that_lost_the_las
         await load.stop_writers()
         assert not await load.objections()
         assert times(worker, "built") == 2 * PARTITIONS, "what the replica had was folded on"
+
+
+REQUEST_WITHIN = 1.5
+IMPATIENT = {"eventstore.kafka.url.REQUEST_WITHIN": REQUEST_WITHIN}
+"""Brokers have little time for a request, so that a restart is an outage of several times that."""
+
+
+@asynccontextmanager
+async def a_load_on(kafka: Kafka, views: str, nursery: Nursery, *, replicas: int = 1) -> AsyncIterator[Load]:
+    """Let a worker and two writers work on these brokers, in the block and on after it; judge what came of it."""
+    settings = Settings(log=f"kafka://{kafka.bootstrap}/whole", views=views, actor="a test")
+    await made_topic(settings, partitions=PARTITIONS, replicas=replicas, min_insync=min(2, replicas))
+    load = Load(settings, nursery, patched=IMPATIENT)
+    worker = load.start_worker("worker")
+    writers = [load.start_writer("one"), load.start_writer("two", flush=0.2)]
+    await load.has(worker, "took", partitions=ALL)
+    await load.progress()
+    yield load
+    await load.progress()
+    await load.stop_writers()
+    assert not await load.objections()
+    assert all(attempt.acknowledged for writer in writers for attempt in writer.journal.attempts)
+
+
+async def test_a_broker_stays_away_for_longer_than_a_request_may_take_and_hangs_for_as_long(
+    nursery: Nursery, own_kafka: StartKafka, redis_url: str
+) -> None:
+    kafka = await own_kafka()
+    (broker,) = kafka.nodes
+    async with a_load_on(kafka, redis_url, nursery) as load:
+        # This one gives its producer up while the broker is away, and writes all again that is not acknowledged.
+        hasty = load.start_writer("hasty", patched={"eventstore.kafka.producer._WEDGED_AFTER": 1.0})
+        await load.progress()
+        began = monotonic()
+        await killed(kafka, broker)
+        await kafka.start()
+        assert monotonic() - began > REQUEST_WITHIN
+        await load.progress()
+
+        await broker.hang()
+        await asyncio.sleep(2 * REQUEST_WITHIN)
+        await broker.wake()
+    replaced = [note["producers"] for note in hasty.journal.notes if note["did"] == "replaced"]
+    assert replaced[0] > 0, "its producer was given up, and another wrote again what was not acknowledged"
+
+
+async def test_a_leader_and_then_the_controller_are_killed(
+    nursery: Nursery, three_brokers: Kafka, redis_url: str
+) -> None:
+    """Promise 1: what was acknowledged survives the loss of any one broker."""
+    async with a_load_on(three_brokers, redis_url, nursery, replicas=3) as load:
+        await killed(three_brokers, await leader_of(three_brokers, load.settings.kafka, 0))
+        await load.progress()
+        await three_brokers.start()
+        await killed(three_brokers, controller_of(three_brokers))
+
+
+async def test_a_writer_is_killed_between_the_brokers_having_it_and_the_answer(nursery: Nursery) -> None:
+    """Promise 2: a retry under the same append id adds nothing. Whoever retries cannot know that it was written."""
+    async with a_log(partitions=PARTITIONS) as settings, a_worker(settings), open_clustered(settings) as parts:
+        load = Load(settings, nursery)
+        threads = [new_thread_id(), new_thread_id()]
+        writer = load.start_writer("killed", threads=threads, shapes=[NAMED], flush=0.1)
+        await load.progress(10)
+        load.order(writer, "die", "before an ack")
+        killed = (await load.lost("killed")).journal
+        unanswered = [attempt for attempt in killed.attempts if not attempt.received]
+        logged = {text for thread_id in threads for text in await logged_texts(parts, thread_id)}
+        assert any(set(attempt.texts) <= logged for attempt in unanswered), "it was written, and nobody was told"
+
+        retry = {
+            thread_id: [
+                (attempt.append_id, attempt.texts)
+                for attempt in killed.attempts
+                if attempt.thread_id == thread_id and not attempt.acknowledged
+            ]
+            for thread_id in threads
+        }
+        load.start_writer("heir", threads=threads, shapes=[NAMED], retry=retry)
+        await load.progress()
+        await load.stop_writers()
+        assert not await load.objections()
+        assert all(attempt.texts in {other.texts for other in load.past[1].journal.attempts} for attempt in unanswered)
+
+
+async def logged_texts(parts: Clustered, thread_id: ThreadId) -> set[str]:
+    """Return the labels of all items that the log has of the thread, whether they count or not."""
+    entries = await whole_log(parts.feed, parts.feed.partition_of(thread_id))
+    return {
+        json.loads(item.payload)["message"].split(" ")[0]
+        for entry in entries
+        if entry.thread_id == thread_id and isinstance(entry.event, ItemsAppended)
+        for item in entry.event.items
+    }

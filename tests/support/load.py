@@ -69,12 +69,13 @@ class Load:
         fought_for: Sequence[ThreadId] = (),
         flush: float = 0.5,
         pause: float = 0.005,
+        patched: Mapping[str, object] | None = None,
         **more: Any,
     ) -> Child:
         own = [new_thread_id() for _ in range(threads)] if isinstance(threads, int) else threads
-        given = {"threads": own, "fought_for": fought_for, "shapes": MIX, "flush": flush, "pause": pause, **more}
+        given = {"threads": own, "fought_for": fought_for, "shapes": MIX, "flush": flush, "pause": pause} | more
         seed = self.seed + len(self.writers) + len(self.past)
-        child = self._start("write", name, settings=dict(self.patched), seed=seed, **given)
+        child = self._start("write", name, settings={**self.patched, **(patched or {})}, seed=seed, **given)
         self.writers[name] = child
         return child
 
