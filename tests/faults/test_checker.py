@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from redis.asyncio import Redis as RedisClient
 
-from eventstore import CreateThreadParams, new_thread_id
+from eventstore import CreateThreadParams, ThreadStore, new_thread_id
+from eventstore.ids import ThreadId
 from eventstore.settings import Settings
-from eventstore.wiring import open_embedded
+from eventstore.wiring import open_clustered, open_embedded
 from tests.support.checker import Attempt, Journal, Label, Pen, Said, judge, labels, objections, read_journal, spoken
+from tests.support.cluster import a_log, a_worker
+from tests.support.load import objections_on
 from tests.support.threads import append
 
 THREAD = "a thread"
@@ -192,3 +197,90 @@ async def test_it_objects_to_every_damage_of_a_file(tmp_path: Path, damage: str)
     connection.close()
 
     assert objection in "\n".join(await objections(path, journals))
+
+
+Lie = Callable[[Pen, ThreadStore, ThreadId], Awaitable[None]]
+"""Writes otherwise than it journals."""
+
+
+async def loses_an_append(pen: Pen, store: ThreadStore, thread_id: ThreadId) -> None:
+    pen.acknowledged(pen.attempt(thread_id, labels(pen.writer, 1, items=2)))
+
+
+async def doubles_an_append(pen: Pen, store: ThreadStore, thread_id: ThreadId) -> None:
+    said = labels(pen.writer, 1, items=2)
+    attempted = pen.attempt(thread_id, said)
+    for _ in range(2):
+        await append(store, thread_id, *map(spoken, said))
+    pen.acknowledged(attempted)
+
+
+async def swaps_two_appends(pen: Pen, store: ThreadStore, thread_id: ThreadId) -> None:
+    first, second = labels(pen.writer, 1, items=2), labels(pen.writer, 2, items=2)
+    attempted = [pen.attempt(thread_id, first), pen.attempt(thread_id, second)]
+    for said in (second, first):
+        await append(store, thread_id, *map(spoken, said))
+    pen.acknowledged(*attempted)
+
+
+async def writes_half_an_append(pen: Pen, store: ThreadStore, thread_id: ThreadId) -> None:
+    said = labels(pen.writer, 1, items=2)
+    pen.attempt(thread_id, said)
+    await append(store, thread_id, spoken(said[1]))
+
+
+LIES: dict[str, tuple[Lie, str]] = {
+    "loses": (loses_an_append, "acknowledged and is lost"),
+    "doubles": (doubles_an_append, "is there 2 times"),
+    "swaps": (swaps_two_appends, "stands before"),
+    "halves": (writes_half_an_append, "is torn"),
+}
+
+
+async def test_it_objects_to_every_lie_and_every_damage_on_a_cluster(tmp_path: Path) -> None:
+    async with a_log(partitions=2) as settings, a_worker(settings), open_clustered(settings) as parts:
+        pens = {name: Pen(tmp_path / f"{name}.journal", name) for name in LIES}
+        threads = {name: await an_honest_thread(parts.store, pen) for name, pen in pens.items()}
+
+        async def objections() -> list[str]:
+            return await objections_on(settings, [read_journal(tmp_path / f"{name}.journal") for name in LIES])
+
+        assert not await objections(), "the control"
+        for name, (lie, _) in LIES.items():
+            await lie(pens[name], parts.store, threads[name])
+            await parts.store.flush_thread(threads[name])
+            pens[name].close()
+        found = await objections()
+        for name, (_, objection) in LIES.items():
+            mine = [said for said in found if said.startswith(threads[name])]
+            assert objection in "\n".join(mine)
+            assert "is not what" not in "\n".join(mine), "log and views agree"
+
+        forgotten, confused = threads["loses"], threads["doubles"]
+        async with RedisClient.from_url(settings.views) as redis:
+            await redis.delete(await view_of(redis, forgotten))
+            anothers = await redis.get(await view_of(redis, threads["swaps"]))
+            assert anothers is not None
+            await redis.set(await view_of(redis, confused), anothers)
+        damaged = "\n".join(await objections())
+        assert f"{forgotten}: its view is not what the fold gives" in damaged
+        assert f"{confused}: its view is not what the fold gives" in damaged
+
+
+async def an_honest_thread(store: ThreadStore, pen: Pen) -> ThreadId:
+    """Make a thread with one acknowledged append of several records; it stays live."""
+    thread_id = new_thread_id()
+    await store.create_thread(CreateThreadParams(thread_id=thread_id))
+    said = labels(pen.writer, 0, items=3, size=200_000)
+    attempted = pen.attempt(thread_id, said)
+    await append(store, thread_id, *map(spoken, said))
+    await store.flush_thread(thread_id)
+    pen.acknowledged(attempted)
+    return thread_id
+
+
+async def view_of(redis: RedisClient, thread_id: ThreadId) -> bytes:
+    """Return the key which the thread's view is kept under."""
+    keys: list[bytes] = [key async for key in redis.scan_iter() if key.endswith(b"t" + UUID(thread_id).bytes)]
+    (key,) = keys
+    return key
