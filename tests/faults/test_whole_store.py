@@ -16,10 +16,11 @@ from time import monotonic
 
 from compose.services.kafka import Kafka
 from compose.services.redis import Redis
-from eventstore import ListThreadsParams, new_thread_id
+from eventstore import new_thread_id
 from eventstore.errors import Unavailable
 from eventstore.events import ItemsAppended
 from eventstore.ids import ThreadId
+from eventstore.kafka import topic
 from eventstore.settings import Settings
 from eventstore.wiring import Clustered, open_clustered
 from projections.redis_shards import open_shards
@@ -27,13 +28,22 @@ from projections.redis_views import RedisViews
 from tests.support.brokers import controller_of, killed, leader_of
 from tests.support.checker import whole_log
 from tests.support.cluster import a_log, a_worker
-from tests.support.load import NAMED, Load, all_folded, checkpoints, has_gone, made_topic, stands_still, until
+from tests.support.load import (
+    NAMED,
+    PARTITIONS,
+    Load,
+    all_folded,
+    all_listed,
+    checkpoints,
+    has_gone,
+    stands_still,
+    until,
+)
 from tests.support.processes import Child, Nursery
 from tests.support.relay import Relay, relay_to
 from tests.support.services import StartKafka, StartRedis
 from tests.support.threads import history, read
 
-PARTITIONS = 4
 ALL = list(range(PARTITIONS))
 
 
@@ -55,7 +65,7 @@ async def test_workers_are_killed_and_hung_in_mid_batch_while_writers_fight(nurs
         load = Load(settings, nursery)
         zombie, dying, heir = (load.start_worker(f"worker-{number}") for number in range(3))
         fought_for = [new_thread_id(), new_thread_id()]
-        fighters = [load.start_writer(name, threads=1, fought_for=fought_for) for name in ("one", "two")]
+        fighters = [load.start_writer(name, threads=[], fought_for=fought_for) for name in ("one", "two")]
         load.start_writer("three")
         for worker in (zombie, dying, heir):
             await load.has(worker, "took")
@@ -118,19 +128,12 @@ class Watch:
     async def _lists(self) -> None:
         while True:
             expected = self._acknowledged()
-            found: set[str] = set()
-            cursor = None
             try:
-                while True:
-                    page = await self.parts.store.list_threads(ListThreadsParams(page_size=5, cursor=cursor))
-                    found |= {thread.thread_id for thread in page.items}
-                    cursor = page.next_cursor
-                    if cursor is None:
-                        break
+                found = await all_listed(self.parts.store)
             except Unavailable as exc:
                 self.answers[type(exc).__name__] += 1
             else:
-                assert expected.keys() <= found
+                assert expected.keys() <= set(found)
                 self.answers["listed"] += 1
             await asyncio.sleep(0.05)
 
@@ -229,7 +232,7 @@ IMPATIENT = {"eventstore.kafka.url.REQUEST_WITHIN": REQUEST_WITHIN}
 async def a_load_on(kafka: Kafka, views: str, nursery: Nursery, *, replicas: int = 1) -> AsyncIterator[Load]:
     """Let a worker and two writers work on these brokers, in the block and on after it; judge what came of it."""
     settings = Settings(log=f"kafka://{kafka.bootstrap}/whole", views=views, actor="a test")
-    await made_topic(settings, partitions=PARTITIONS, replicas=replicas, min_insync=min(2, replicas))
+    await topic.create(settings.kafka, partitions=PARTITIONS, replicas=replicas, min_insync=min(2, replicas), within=30)
     load = Load(settings, nursery, patched=IMPATIENT)
     worker = load.start_worker("worker")
     writers = [load.start_writer("one"), load.start_writer("two", flush=0.2)]

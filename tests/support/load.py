@@ -10,17 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from eventstore import new_thread_id
+from eventstore import ListThreadsParams, ThreadStore
+from eventstore.documents.params import ThreadSortKey
 from eventstore.errors import ViewsUnavailable
 from eventstore.ids import ThreadId
-from eventstore.kafka import topic
 from eventstore.settings import Settings
 from eventstore.state import IndexEntry, ThreadState
 from eventstore.wiring import Clustered, open_clustered
+from projections.fold import fold
 from projections.redis_views import RedisViews
-from tests.support.checker import Journal, objections_to
+from projections.selection import ACTIVE_SHELF, ARCHIVED_SHELF, shelf_of
+from tests.support.checker import Journal, objections_to, whole_log
 from tests.support.processes import PATIENCE, Child, Nursery
+from tests.support.topics import a_thread
 
+PARTITIONS: Final = 4
 SESSION: Final = 6.0
 """Seconds of a worker's session here: the least that brokers allow."""
 SMALL, TEN, LARGE, NAMED = (1, 200, False), (10, 200, False), (6, 200_000, False), (2, 200, True)
@@ -46,7 +50,7 @@ async def until(holds: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class Load:
-    """Processes that work on one log and its views."""
+    """Processes that work on one log, of `PARTITIONS`, and its views."""
 
     settings: Settings
     nursery: Nursery
@@ -65,14 +69,15 @@ class Load:
         self,
         name: str,
         *,
-        threads: Sequence[ThreadId] | int = 3,
+        threads: Sequence[ThreadId] | None = None,
         fought_for: Sequence[ThreadId] = (),
         flush: float = 0.5,
         pause: float = 0.005,
         patched: Mapping[str, object] | None = None,
         **more: Any,
     ) -> Child:
-        own = [new_thread_id() for _ in range(threads)] if isinstance(threads, int) else threads
+        # One in each partition, so that there is something to fold everywhere.
+        own = [a_thread(partition, PARTITIONS) for partition in range(PARTITIONS)] if threads is None else threads
         given = {"threads": own, "fought_for": fought_for, "shapes": MIX, "flush": flush, "pause": pause} | more
         seed = self.seed + len(self.writers) + len(self.past)
         child = self._start("write", name, settings={**self.patched, **(patched or {})}, seed=seed, **given)
@@ -171,10 +176,6 @@ def stands_still(child: Child) -> bool:
     return state == "T"
 
 
-async def made_topic(settings: Settings, *, partitions: int, replicas: int = 1, min_insync: int = 1) -> None:
-    await topic.create(settings.kafka, partitions=partitions, replicas=replicas, min_insync=min_insync, within=30)
-
-
 class ViewsInRedis:
     """The views that serve, as they are stored (protocol `checker.StoredViews`)."""
 
@@ -206,14 +207,39 @@ async def objections_on(
     """
     async with open_clustered(settings.model_copy(update={"actor": "the judge"})) as parts:
         await all_folded(parts)
-        return await objections_to(
-            journals,
-            parts.store,
-            parts.feed,
-            ViewsInRedis(stored_in(parts)),
-            unrivalled=True,
-            fought_for=fought_for,
-        )
+        views = ViewsInRedis(stored_in(parts))
+        found = await objections_to(journals, parts.store, parts.feed, views, unrivalled=True, fought_for=fought_for)
+        return [*found, *await wrong_lists(parts)]
+
+
+async def wrong_lists(parts: Clustered) -> list[str]:
+    """Compare the lists, each by each key, with the fold of the log from its start."""
+    logs = [await whole_log(parts.feed, partition) for partition in range(parts.feed.partitions)]
+    states = {thread_id: change.after for log in logs for thread_id, change in fold({}, log).changes.items()}
+    found = []
+    for archived, shelf in ((False, ACTIVE_SHELF), (True, ARCHIVED_SHELF)):
+        for key in ThreadSortKey:
+            name = "created_at" if key is ThreadSortKey.CREATED_AT else "updated_at"
+            shown = [
+                (getattr(state.summary, name), thread) for thread, state in states.items() if shelf_of(state) == shelf
+            ]
+            expected = [thread for _, thread in sorted(shown, reverse=True)]
+            listed = await all_listed(parts.store, archived=archived, sort_key=key)
+            if listed != expected:
+                found.append(f"the list by {name}, archived={archived}, is {listed} and the fold gives {expected}")
+    return found
+
+
+async def all_listed(store: ThreadStore, **asked: Any) -> list[ThreadId]:
+    """Return all pages of a list."""
+    found: list[ThreadId] = []
+    cursor = None
+    while True:
+        page = await store.list_threads(ListThreadsParams(page_size=10, cursor=cursor, **asked))
+        found += [thread.thread_id for thread in page.items]
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
 
 
 async def all_folded(parts: Clustered) -> None:
