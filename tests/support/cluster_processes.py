@@ -17,6 +17,7 @@ from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
@@ -43,6 +44,7 @@ APPENDS_A_FIGHT = 8
 
 def main() -> None:
     spec: Spec = json.loads(sys.argv[1])
+    Thread(target=end_with_the_test, daemon=True).start()
     journal = Path(spec["journal"])
     pen = Pen(journal, spec["name"])
     for name, value in spec.get("settings", {}).items():
@@ -54,6 +56,12 @@ def main() -> None:
     else:
         asyncio.run(write(spec, pen, orders))
     pen.note("over")
+
+
+def end_with_the_test() -> None:
+    """Wait for the test to close this process's standard input, or to end, which closes it as well; then end too."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Orders:
