@@ -39,7 +39,7 @@ from tests.support.load import (
     stands_still,
     until,
 )
-from tests.support.processes import Child, Nursery
+from tests.support.processes import PATIENCE, Child, Nursery
 from tests.support.relay import Relay, relay_to
 from tests.support.services import StartKafka, StartRedis
 from tests.support.threads import history, read
@@ -170,6 +170,16 @@ async def replicated_over(redis: Redis, link: Relay) -> None:
     assert link.passed > 0
 
 
+async def replicated(redis: Redis) -> None:
+    """Wait until the replica has all that its master has now."""
+    async with redis.client(0) as master, redis.client(1) as replica, asyncio.timeout(PATIENCE):
+        goal = (await master.info("replication"))["master_repl_offset"]
+        while True:
+            if (await replica.info("replication"))["slave_repl_offset"] >= goal:
+                return
+            await asyncio.sleep(0.02)
+
+
 async def checkpoints_at(port: int, parts: Clustered) -> list[int]:
     """Return the checkpoints of the same views as another server has them."""
     async with open_shards(f"redis://127.0.0.1:{port}/0", parts.cluster.topic.topic) as shards:
@@ -206,6 +216,7 @@ async def test_redis_is_emptied_and_then_replaced_by_a_replica_that_lost_the_las
             await load.progress()
             await watch.answered()
 
+            await replicated(redis)
             link.block()
             await load.progress(50)
             lost = await checkpoints(parts)
