@@ -468,7 +468,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 THOROUGHLY = settings(stateful_step_count=50, suppress_health_check=list(HealthCheck))
-BRIEFLY = settings(THOROUGHLY, max_examples=10)
+BRIEFLY = settings(THOROUGHLY, max_examples=8)
 UNTIL_FOUND_OUT = settings(THOROUGHLY, phases=[Phase.generate], report_multiple_bugs=False, database=None)
 
 
