@@ -32,6 +32,7 @@ from tests.support.load import (
     NAMED,
     PARTITIONS,
     Load,
+    acknowledged,
     all_folded,
     all_listed,
     checkpoints,
@@ -50,10 +51,6 @@ ALL = list(range(PARTITIONS))
 def times(child: Child, what: str, **details: object) -> int:
     """Return how often the child has noted this."""
     return sum({"did": what, **details}.items() <= note.items() for note in child.journal.notes)
-
-
-def outcomes(child: Child) -> Counter[str]:
-    return Counter(note["outcome"] for note in child.journal.notes if note["did"] == "outcome")
 
 
 async def test_workers_are_killed_and_hung_in_mid_batch_while_writers_fight(nursery: Nursery) -> None:
@@ -87,8 +84,8 @@ async def test_workers_are_killed_and_hung_in_mid_batch_while_writers_fight(nurs
         await load.stop_writers()
         assert not await load.objections(fought_for=fought_for)
         for fighter in fighters:
-            assert outcomes(fighter)["WriterFenced"] > 0
-            assert outcomes(fighter)["acknowledged"] > 0
+            assert times(fighter, "outcome", outcome="WriterFenced") > 0, "it lost a thread, and was told"
+            assert acknowledged(fighter) > 0, "and won one"
 
 
 async def dies_in_mid_batch(load: Load, worker: Child, point: str, *, heir: Child) -> None:

@@ -197,7 +197,6 @@ class Writer:
                     said = labels(self._pen.writer, next(self._numbers), items=2)
                     await self._flushed(thread_id, [await self._said(thread_id, said)])
                     await asyncio.sleep(self._spec["pause"])
-                self._pen.note("outcome", outcome="acknowledged")
             except (WriterFenced, ThreadExists) as exc:
                 self._pen.note("outcome", outcome=type(exc).__name__)
             finally:
