@@ -99,9 +99,9 @@ class Load:
         await until(there, f"{what} {details} by {child.journal.writer}, in all {child.journal.notes[-3:]}")
         return found()[-1]
 
-    async def progress(self, number: int = 20, *, by: Collection[str] = ()) -> None:
-        """Wait until so many more appends of every writer, or of those named, are acknowledged."""
-        goals = {name: acknowledged(self.writers[name]) + number for name in by or self.writers}
+    async def progress(self, number: int = 20) -> None:
+        """Wait until every writer has been acknowledged so many times more."""
+        goals = {name: acknowledged(child) + number for name, child in self.writers.items()}
 
         def reached() -> bool:
             for name, goal in goals.items():
@@ -111,7 +111,7 @@ class Load:
                     return False
             return True
 
-        await until(reached, f"{number} more acknowledged appends of {sorted(goals)}")
+        await until(reached, f"{number} more acknowledgements of each of {sorted(goals)}")
 
     def order(self, child: Child, fault: str, point: str) -> None:
         """Have the child commit the fault against itself when it gets to that point."""
@@ -158,6 +158,7 @@ class Load:
 
 
 def acknowledged(child: Child) -> int:
+    """Return how often the writer was acknowledged; each time it may be several appends."""
     return child.journal.count("acknowledged")
 
 
@@ -220,10 +221,9 @@ async def wrong_lists(parts: Clustered) -> list[str]:
     for archived, shelf in ((False, ACTIVE_SHELF), (True, ARCHIVED_SHELF)):
         for key in ThreadSortKey:
             name = "created_at" if key is ThreadSortKey.CREATED_AT else "updated_at"
-            shown = [
-                (getattr(state.summary, name), thread) for thread, state in states.items() if shelf_of(state) == shelf
-            ]
-            expected = [thread for _, thread in sorted(shown, reverse=True)]
+            shown = [thread_id for thread_id, state in states.items() if shelf_of(state) == shelf]
+            by_key = sorted(((getattr(states[each].summary, name), each) for each in shown), reverse=True)
+            expected = [thread_id for _, thread_id in by_key]
             listed = await all_listed(parts.store, archived=archived, sort_key=key)
             if listed != expected:
                 found.append(f"the list by {name}, archived={archived}, is {listed} and the fold gives {expected}")
