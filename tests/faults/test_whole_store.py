@@ -132,7 +132,7 @@ class Watch:
             else:
                 assert expected.keys() <= set(found)
                 self.answers["listed"] += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     async def _reads(self) -> None:
         while True:
@@ -146,8 +146,8 @@ class Watch:
                     assert seen.item_count > items
                     assert len(whole.items) > items
                     self.answers["read"] += 1
-                await asyncio.sleep(0.02)
-            await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)
 
     def _acknowledged(self) -> dict[str, int]:
         """Return how many items of each thread are acknowledged."""
@@ -174,7 +174,7 @@ async def replicated(redis: Redis) -> None:
         while True:
             if (await replica.info("replication"))["slave_repl_offset"] >= goal:
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 async def checkpoints_at(port: int, parts: Clustered) -> list[int]:
@@ -198,8 +198,9 @@ async def test_redis_is_emptied_and_then_replaced_by_a_replica_that_lost_the_las
         load = Load(settings, nursery)
         worker = load.start_worker("worker")
         await load.has(worker, "took", partitions=ALL)
-        load.start_writer("one")
-        load.start_writer("two", flush=0.2)
+        fought_for = [new_thread_id()]
+        load.start_writer("one", fought_for=fought_for)
+        load.start_writer("two", fought_for=fought_for, flush=0.2)
         parts = await ends.enter_async_context(open_clustered(settings))
         watch = Watch(load, parts)
         async with watch.kept():
@@ -227,7 +228,7 @@ async def test_redis_is_emptied_and_then_replaced_by_a_replica_that_lost_the_las
             await watch.answered()
 
         await load.stop_writers()
-        assert not await load.objections()
+        assert not await load.objections(fought_for=fought_for)
         assert times(worker, "built") == 2 * PARTITIONS, "what the replica had was folded on"
 
 

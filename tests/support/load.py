@@ -43,7 +43,7 @@ async def until(holds: Callable[[], bool], what: str) -> None:
             while True:
                 if holds():
                     return
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
     except TimeoutError as exc:
         raise AssertionError(f"not in {PATIENCE:g} s: {what}") from exc
 
