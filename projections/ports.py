@@ -148,6 +148,17 @@ class Generations(Protocol):
         """
         ...
 
+    async def vouch(self, partition: int) -> None:
+        """See whether the views may have lost what was folded last; if so, let them serve once they are up to the log.
+
+        To be called again and again by whoever keeps them.
+
+        Raises:
+            LogUnavailable: The log cannot be read.
+            ViewsUnavailable: They cannot be read or written.
+        """
+        ...
+
     async def drop(self, partition: int, generation: int) -> None:
         """Remove a generation that does not serve.
 

@@ -81,6 +81,11 @@ def refusal(why: bytes, address: str, key: str) -> EventStoreError:
             return InvalidRequest(f"this generation of the views of {key} serves; let another one serve first")
         case b"replica":
             return ViewsUnavailable(f"{address} {_REPLICA}")
+        case b"unvouched":
+            return ViewsUnavailable(
+                f"{address} was replaced or started anew, and may have lost what was folded last into {key}; a worker "
+                "has to bring it up to the log"
+            )
         case b"damaged":
             return DamagedView(f"a thread is missing from the views of {key} at {address}; build them anew")
         case _:

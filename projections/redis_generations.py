@@ -57,6 +57,8 @@ class Generations:
         self._shards = shards
         self._feed = feed
         self._cluster = cluster
+        self._ends: dict[int, tuple[bytes, int]] = {}
+        """By partition that is not vouched for: the reign of its master, and the log's end as it was seen in it."""
 
     async def all(self, partition: int) -> list[Generation]:
         """Return what generations there are, the oldest first.
@@ -114,6 +116,26 @@ class Generations:
             ViewsUnavailable: It may have been switched or not; look before rolling back again.
         """
         return await self._switch(partition, "")
+
+    async def vouch(self, partition: int) -> None:
+        """See whether the server may have lost its last writes; if so, vouch for it once the log up to now is folded.
+
+        Until then no lists are read there, and threads from the log as well. To be called again and again.
+
+        Raises:
+            LogUnavailable: The log cannot be read.
+            ViewsUnavailable: The views cannot be read or written.
+        """
+        _, _, reign, is_vouched_for = await self._shards.run(script("reign"), partition, fold_in_force())
+        if is_vouched_for:
+            self._ends.pop(partition, None)
+            return
+        if partition not in self._ends or self._ends[partition][0] != reign:
+            self._ends[partition] = reign, await self._feed.end(partition)
+        channel = self._shards.channel(partition)
+        await self._shards.run(
+            script("vouch", writes=True), partition, fold_in_force(), *self._ends[partition], channel
+        )
 
     async def drop(self, partition: int, generation: int) -> None:
         """Remove a generation that does not serve, step by step; one whose removal was cut short is removed on.

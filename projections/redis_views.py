@@ -30,6 +30,8 @@ class Reading(NamedTuple):
     """`UNKNOWN_THREAD` if there is none."""
     entries: Sequence[IndexEntry]
     """The records asked for."""
+    vouched: bool
+    """False: the server may have lost its last writes, and nobody has brought it up to the log since."""
 
 
 class RedisViews:
@@ -103,18 +105,18 @@ class RedisViews:
         """
         key, partition = key_of(thread_id), self._partition_of(thread_id)
         wanted = "" if start is None else start
-        generation, checkpoint, stored, earlier = await self._shards.run(
+        generation, checkpoint, stored, earlier, vouched = await self._shards.run(
             script("thread"), partition, self._generation, fold_in_force(), key, wanted, LONGEST_ENTRY
         )
         mark = Mark(generation, checkpoint)
         if stored is None:
-            return Reading(mark, UNKNOWN_THREAD, ())
+            return Reading(mark, UNKNOWN_THREAD, (), bool(vouched))
         thread = StoredThread(key, stored)
         state = thread.state()
         if start is None or state.head.lifecycle is Lifecycle.DELETED:
-            return Reading(mark, state, ())
+            return Reading(mark, state, (), bool(vouched))
         first = max(0, thread.items + start) if start < 0 else start
-        return Reading(mark, state, thread.entries(earlier, start=first))
+        return Reading(mark, state, thread.entries(earlier, start=first), bool(vouched))
 
     async def known_threads(self, partition: int) -> Sequence[ThreadId]:
         """Return every thread that is in the views, deleted and frozen ones too.

@@ -91,7 +91,8 @@ class SharedViews:
                 view = await caught_up(self._feed, thread_id, UNSEEN)
             else:
                 view = _view_of(read, span)
-                if read.state is UNKNOWN_THREAD or read.mark.checkpoint < self._seen[partition]:
+                behind = read.mark.checkpoint < self._seen[partition] or not read.vouched
+                if read.state is UNKNOWN_THREAD or behind:
                     view = await caught_up(self._feed, thread_id, view)
                 self._note(partition, read.mark.checkpoint)
         return None if view.state is UNKNOWN_THREAD else view

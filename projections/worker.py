@@ -32,6 +32,8 @@ _COUNT_EVERY: Final = 15.0
 _LET_GO_WITHIN: Final = 1.0
 """Seconds that a step has to end when its partition is taken away; then it is cut short, which is harmless. While a
 group moves partitions, whoever waits for records waits for this to return, so it is short."""
+_VOUCH_EVERY: Final = 0.5
+"""Seconds between two looks at whether the views' server is the one that it was."""
 _ASK_THE_LOG_EVERY: Final = 10
 """Idle looks after which the log's end is asked for: a client that is cut off looks like a log that gives nothing."""
 
@@ -196,8 +198,11 @@ class Worker:
     async def _follow(self, partition: int) -> None:
         projector = Projector(self._group, self._make_views(None), partition=partition, batch=self._batch)
         self._enter(partition, Stage.FOLLOWING)
-        idle = 0
+        idle, looked_at = 0, -_VOUCH_EVERY
         while not self._stopping.is_set():
+            if time.monotonic() - looked_at >= _VOUCH_EVERY:
+                looked_at = time.monotonic()
+                await self._generations.vouch(partition)
             if await self._step(partition, projector) is not None:
                 idle = 0
                 continue

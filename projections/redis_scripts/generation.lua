@@ -2,6 +2,7 @@
 --
 -- KEYS[1] is the partition's own hash. All other keys begin with its name, and so lie in the same slot:
 --   serving, previous, latest, g<number> = fold   in KEYS[1]: which generations there are and which one serves
+--   reign               in KEYS[1]: in which time of its master the views had all that was logged before it
 --   <generation>m   hash: checkpoint, fold, counts, what was folded last, of which log; `until` while it is being built
 --   <generation>t<id>   a thread: header, head, summary, and the latest part of its offset index
 --   <generation>x<id>   the earlier part of a long offset index, only ever appended to
@@ -29,9 +30,25 @@ local function generation_of(asked, fold)
     return prefix, number, meta[1]
 end
 
+local asked_once
+local function replication()
+    asked_once = asked_once or redis.call('INFO', 'replication')
+    return asked_once
+end
+
 -- Reading scripts may run where writing ones may not, and so ask for themselves whether this is a master.
 local function is_replica()
-    return string.find(redis.call('INFO', 'replication'), 'role:slave', 1, true) ~= nil
+    return string.find(replication(), 'role:slave', 1, true) ~= nil
+end
+
+-- Names the time for which this server is the master: one that was promoted, or came back, may have lost its last writes.
+local function reign()
+    return string.match(replication(), 'master_replid:(%x+)')
+end
+
+-- Whether the log's end was reached in this reign: what anybody was told before is then in the views.
+local function is_vouched_for()
+    return redis.call('HGET', home, 'reign') == reign()
 end
 
 -- A thread is kept as a header of the lengths below, the head and the summary as JSON, and the end of its index.

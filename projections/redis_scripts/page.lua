@@ -5,6 +5,7 @@
 if is_replica() then return refused('replica') end
 local prefix, generation, checkpoint = generation_of('', ARGV[1])
 if not prefix then return refused(generation) end
+if not is_vouched_for() then return refused('unvouched') end
 local descending, limit = ARGV[3] == '1', tonumber(ARGV[4])
 local score, id = ARGV[5], ARGV[6]
 

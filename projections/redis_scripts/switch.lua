@@ -15,7 +15,12 @@ if goal and reached < tonumber(goal) then return refused('behind') end
 local before = serving and redis.call('HGET', home .. serving .. 'm', 'checkpoint')
 if before and reached < tonumber(before) then return refused('behind') end
 redis.call('HSET', home, 'serving', number)
-if serving then redis.call('HSET', home, 'previous', serving) end
+if serving then
+    redis.call('HSET', home, 'previous', serving)
+else
+    -- Nobody was told anything that is not in the log up to `until`.
+    redis.call('HSET', home, 'reign', reign())
+end
 redis.call('HDEL', prefix .. 'm', 'until')
 redis.call('PUBLISH', ARGV[3], checkpoint)
 return {tonumber(number), reached}

@@ -221,7 +221,7 @@ async def test_a_replica_that_lagged_and_becomes_the_master_is_folded_on(tmp_pat
     feed = PartitionedFeed(1)
     teller = Teller(feed)
     with running(tmp_path / "replica") as replica:
-        async with rig(own.url, feed) as made, rig(replica.url, feed) as after:
+        async with rig(own.url, feed) as made, rig(replica.url, feed, within=2.0) as after:
             await made.serve()
             teller.say("replicated")
             await made.fold()
@@ -234,7 +234,16 @@ async def test_a_replica_that_lagged_and_becomes_the_master_is_folded_on(tmp_pat
             lagging = await after.stored.snapshot(0, [teller.thread_id])
             assert lagging.mark.checkpoint == position.offset
             assert lagging.states[teller.thread_id].head.items == 2
+            # Nor is somebody who has seen nothing yet told what is older than what others were told.
+            view = await after.shared.get(teller.thread_id)
+            assert view is not None
+            assert view.state.head.items == 3
+            await after.generations.vouch(0)
+            with pytest.raises(ViewsUnavailable, match="may have lost"):
+                await after.shared.page(ListThreadsParams())
             await after.fold()
+            await after.generations.vouch(0)
+            assert len((await after.shared.page(ListThreadsParams())).rows) == 1
             view = await after.shared.get(teller.thread_id, span=slice(None))
             assert view is not None
             assert [(entry.offset, entry.items) for entry in view.indexed] == [(0, 1), (1, 1), (2, 1)]

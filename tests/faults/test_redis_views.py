@@ -370,7 +370,7 @@ async def test_the_latest_items_of_a_long_thread_are_read_from_the_indexs_end(
 
     partition = feed.partition_of(teller.thread_id)
     asked = (key_of(teller.thread_id), -50, LONGEST_ENTRY)
-    _, _, _, earlier = await made.shards.run(script("thread"), partition, "", fold_name(), *asked)
+    _, _, _, earlier, _ = await made.shards.run(script("thread"), partition, "", fold_name(), *asked)
     assert len(earlier) <= 50 * LONGEST_ENTRY
 
 
