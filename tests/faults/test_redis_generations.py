@@ -53,6 +53,7 @@ async def test_a_generation_serves_only_once_it_is_as_far_as_the_log_was_when_it
         teller.say(f"{number}")
     begun = await made.generations.begin(0)
     teller.say("later")
+    made.shared._patience = 0.1  # nobody here makes what it would wait for
     for folded in range(5):
         assert not await made.generations.switch(0, begun.generation)
         assert {begun.generation: Role.BUILDING} == await roles(made)
