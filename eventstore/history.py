@@ -278,7 +278,7 @@ async def caught_up(feed: EventFeed, thread_id: ThreadId, view: ThreadView) -> T
         UnreadableEvent: A record of the thread there cannot be understood.
     """
     end = await feed.end(feed.partition_of(thread_id))
-    if view.checkpoint >= end:
+    if view.checkpoint >= end or view.state.frozen is not None:
         return view
     state, indexed = view.state, [*view.indexed]
     async for judged in replayed(feed, thread_id, state, start=view.checkpoint, stop=end):
@@ -319,7 +319,10 @@ def understood(thread_id: ThreadId, entry: Entry) -> Event | None:
 
 
 def _unreadable(thread_id: ThreadId, entry: Entry, why: str) -> UnreadableEvent:
-    return UnreadableEvent(f"thread {thread_id} cannot be read past {entry.position}: {why}")
+    return UnreadableEvent(
+        f"thread {thread_id} cannot be read past {entry.position}: {why}; "
+        f"upgrade eventstore, then eventstore retry {thread_id}"
+    )
 
 
 def readable(thread_id: ThreadId, state: ThreadState) -> None:
@@ -329,7 +332,9 @@ def readable(thread_id: ThreadId, state: ThreadState) -> None:
         UnreadableEvent: The thread is frozen.
     """
     if state.frozen is not None:
-        raise UnreadableEvent(f"thread {thread_id} is frozen: {state.frozen}; upgrade eventstore or ask for help")
+        raise UnreadableEvent(
+            f"thread {thread_id} is frozen: {state.frozen}; upgrade eventstore, then eventstore retry {thread_id}"
+        )
 
 
 def stored(partition: int, records: Sequence[IndexEntry], items: Sequence[Sequence[Item]]) -> list[StoredItem]:

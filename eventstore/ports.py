@@ -142,6 +142,16 @@ class ThreadViews(Protocol):
         """
         ...
 
+    async def refold(self, thread_id: ThreadId, *, within: float) -> None:
+        """Fold a frozen thread anew, from its start in the log up to where the views are; a healthy one is left alone.
+
+        Raises:
+            UnreadableEvent: A record of it cannot be understood by this version either. Nothing was changed.
+            LogTruncated: Records of it are missing from the log. Nothing was changed.
+            ViewsUnavailable: The views cannot be read or written.
+        """
+        ...
+
     async def page(self, query: ListThreadsParams) -> RowPage:
         """Return one page of threads, folded to the log's end as sampled in this call.
 

@@ -59,6 +59,7 @@ class EventSourcedThreadStore:
         self._name = name
         self._process = os.getpid()
         self._closed = False
+        self._within = within
         self._live = LiveThreads(log, feed, views, actor=actor, within=within)
         self._commands = Commands(log, feed, views, actor=actor, within=within)
 
@@ -175,6 +176,27 @@ class EventSourcedThreadStore:
             items=tuple(reversed(items) if backwards else items),
             next_cursor=str(places.start if backwards else places.stop) if more else None,
         )
+
+    async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
+        """Fold a thread anew that froze at a record which this version understands; return what is known of it.
+
+        A healthy thread is left as it is. None says that there is none any more: a delete lay behind the record.
+
+        Raises:
+            InvalidRequest: It is unknown.
+            UnreadableEvent: A record of it cannot be understood by this version either. Nothing was changed.
+            LogTruncated: Records of it are missing from the log. Nothing was changed.
+        """
+        self._usable()
+        view = _checking(thread_id, True, _no_thread)(await self.views.get(thread_id))
+        if view.state.frozen is not None:
+            await self.views.refold(thread_id, within=self._within)
+            found = await self.views.get(thread_id)
+            if found is None or found.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+                return None
+            view = found
+        readable(thread_id, view.state)
+        return stored_thread(thread_id, view.state.summary, view.state.head)
 
     async def matching(self, prefix: str, *, deleted: bool = False) -> Sequence[ThreadId]:
         """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous.

@@ -20,13 +20,12 @@ from eventstore.errors import (
     OutcomeUnknown,
     ThreadExists,
     ThreadNotFound,
-    UnreadableEvent,
     ViewsBehind,
     ViewsUnavailable,
     WriterFenced,
 )
 from eventstore.events import Item, ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
-from eventstore.history import state_at
+from eventstore.history import readable, state_at
 from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_writer_id
 from eventstore.outbox import Outbox
 from eventstore.ports import EventFeed, EventLog, ThreadViews
@@ -244,8 +243,7 @@ class Writer:
 
     def _learn(self, state: ThreadState, seq: int) -> None:
         """Take in what the thread's state says about this writer's words up to `seq`."""
-        if state.frozen is not None:
-            raise UnreadableEvent(f"thread {self.thread_id} is frozen: {state.frozen}; upgrade eventstore")
+        readable(self.thread_id, state)
         admitted, current = standing(state.head, self.writer_id)
         known = admitted if admitted is not None else self._admitted
         self._admitted = max(self._admitted, known)

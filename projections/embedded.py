@@ -24,6 +24,7 @@ from eventstore.sqlite.log import PARTITION, key_of, log_end, thread_of
 from eventstore.state import UNKNOWN_THREAD, spanned
 from projections.listing import page_in
 from projections.projector import Projector
+from projections.refold import refold
 from projections.selection import parse_cursor
 from projections.sqlite_views import IS_NOT_DELETED, DamagedRow, SqliteViews, index_in, mark_in, states_in
 
@@ -82,6 +83,13 @@ class EmbeddedViews:
         except (TimeoutError, LogUnavailable, ViewsUnavailable):
             # One thread alone costs little to fold.
             return await self._from_the_log(thread_id, read)
+
+    async def refold(self, thread_id: ThreadId, *, within: float) -> None:
+        await self._current(lambda connection: None)
+        try:
+            await refold(self._feed, self._stored, thread_id, within=within)
+        finally:
+            self._projector.forget()
 
     async def page(self, query: ListThreadsParams) -> RowPage:
         if query.cursor is not None:

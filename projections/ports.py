@@ -27,6 +27,8 @@ class Mark(NamedTuple):
     """Which complete set of views this is."""
     checkpoint: int
     """The next offset to fold."""
+    revision: int = 0
+    """Another number whenever a thread was put in anew: what was folded upon the old one is not to be committed."""
 
 
 class Snapshot(NamedTuple):
@@ -44,6 +46,9 @@ class ThreadChange:
     before: ThreadState
     after: ThreadState
     indexed: Sequence[IndexEntry]
+    """Its next index entries; all of them if it `replaces`."""
+    replaces: bool = False
+    """The thread was folded anew from its start, and takes the place of what is stored of it."""
 
     def then(self, later: ThreadChange) -> ThreadChange:
         """Return both changes as one."""
@@ -102,7 +107,9 @@ class ViewWriter(Protocol):
     ) -> bool:
         """Write all changes and the new checkpoint, or nothing: False if the mark is not `expected` any more.
 
-        `last` is the last entry that was folded; views that are kept apart from their log know it again by that.
+        `last` is the last entry that was folded; views that are kept apart from their log know it again by that, and
+        keep what they knew where none is given. A change that replaces a thread leaves another mark, so that nobody
+        commits what was folded upon the thread before.
 
         Raises:
             ViewsUnavailable: Nothing was written, or it may have been; reading the mark tells.

@@ -132,7 +132,8 @@ class Projector:
             ViewsUnavailable: The views cannot be read.
         """
         known = self._known(thread_id)
-        if known is None:
+        if known is None or known.frozen is not None:
+            # A frozen one is not believed: another process may have had it folded anew, which moves no checkpoint.
             stored = await self._views.snapshot(self._partition, (thread_id,))
             if stored.mark != self._mark:
                 return stored.states.get(thread_id, UNKNOWN_THREAD), stored.mark.checkpoint
@@ -201,7 +202,7 @@ class Projector:
         self._mark = None
         if not await self._views.commit(self._partition, mark, ahead.checkpoint, ahead.folded.changes, last=ahead.last):
             return Folded()
-        self._mark, self._ahead = Mark(mark.generation, ahead.checkpoint), None
+        self._mark, self._ahead = mark._replace(checkpoint=ahead.checkpoint), None
         self._last = ahead.last
         self._keep(ahead.folded.changes)
         return ahead.folded

@@ -83,7 +83,9 @@ _LIKE_PREVIEW = ("t", "fm")
 """Codes of texts that mostly are the preview's; 0 says that one is."""
 
 # What a change announces to the commit script, beside items and head; the numbers are the script's.
-_SUMMARY, _INDEX, _UPDATED, _UNLISTED, _LISTED, _FOUND, _DELETED, _FROZEN = (1 << bit for bit in range(8))
+_SUMMARY, _INDEX, _UPDATED, _UNLISTED, _LISTED, _FOUND, _DELETED, _FROZEN, _REPLACED, _GONE = (
+    1 << bit for bit in range(10)
+)
 
 _COUNTED = (Lifecycle.ACTIVE, Lifecycle.ARCHIVED, Lifecycle.DELETED)
 
@@ -132,6 +134,8 @@ def _add_change(arguments: list[bytes | str | int], key: bytes, change: ThreadCh
     if before.start < 0 or not _same_summary(before.summary, after.summary):
         flags |= _SUMMARY
         arguments.append(_summary(after.summary))
+    if change.replaces:
+        flags |= _REPLACED if after.start >= 0 else _REPLACED | _GONE
     if change.indexed:
         flags |= _INDEX
         arguments += (change.indexed[0].offset, _index(change.indexed), change.indexed[-1].offset)

@@ -116,7 +116,7 @@ class RedisListing:
         states = {
             key: StoredThread(key, stored).state()
             for partition, asked in keys.items()
-            for key, stored in zip(asked, replies[partition][2:], strict=True)
+            for key, stored in zip(asked, replies[partition][3:], strict=True)
             if stored is not None
         }
         return _checkpoints(replies), states

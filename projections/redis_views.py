@@ -7,6 +7,7 @@ nothing. What Redis loses it loses of a whole partition: the views are then behi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from random import randrange
 from typing import NamedTuple
 
 from eventstore.admission import Lifecycle
@@ -20,6 +21,8 @@ from projections.redis_coding import LONGEST_ENTRY, StoredThread, changes_as_arg
 from projections.redis_shards import MOVED, Shards, script
 
 _IDS_AT_A_TIME = 1_000
+_REVISIONS = 1 << 48
+"""A Redis integer, and one that Lua tells apart."""
 
 
 class Reading(NamedTuple):
@@ -50,7 +53,7 @@ class RedisViews:
 
     async def snapshot(self, partition: int, threads: Collection[ThreadId]) -> Snapshot:
         keys = [key_of(thread_id) for thread_id in threads]
-        generation, checkpoint, *stored = await self._shards.run(
+        generation, checkpoint, revision, *stored = await self._shards.run(
             script("snapshot"), partition, self._generation, fold_in_force(), *keys
         )
         states = {
@@ -58,7 +61,7 @@ class RedisViews:
             for thread_id, key, one in zip(threads, keys, stored, strict=True)
             if one is not None
         }
-        return Snapshot(Mark(generation, checkpoint), states)
+        return Snapshot(Mark(generation, checkpoint, revision), states)
 
     async def commit(
         self,
@@ -69,6 +72,7 @@ class RedisViews:
         *,
         last: Entry | None = None,
     ) -> bool:
+        replaced = any(change.replaces for change in changes.values())
         reply = await self._shards.run(
             script("commit", writes=True),
             partition,
@@ -76,9 +80,12 @@ class RedisViews:
             fold_in_force(),
             expected.generation,
             expected.checkpoint,
+            expected.revision,
             checkpoint,
+            # Not counted: a number that was lost with a master's last writes would be given again.
+            randrange(1, _REVISIONS) if replaced else expected.revision,
             self._shards.channel(partition),
-            checkpoint - 1 if last is None else last.position.offset,
+            "" if last is None else last.position.offset,
             "" if last is None else event_id_of(last),
             *changes_as_arguments(changes),
         )

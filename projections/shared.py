@@ -27,6 +27,7 @@ from projections.redis_hints import Hints
 from projections.redis_listing import Candidate, Checkpoints, Question, RedisListing
 from projections.redis_shards import Shards
 from projections.redis_views import Reading, RedisViews
+from projections.refold import refold
 from projections.selection import Cursor, Selection, format_cursor, parse_cursor
 
 T = TypeVar("T")
@@ -96,6 +97,10 @@ class SharedViews:
                     view = await caught_up(self._feed, thread_id, view)
                 self._note(partition, read.mark.checkpoint)
         return None if view.state is UNKNOWN_THREAD else view
+
+    async def refold(self, thread_id: ThreadId, *, within: float) -> None:
+        self._must_be_open()
+        await refold(self._feed, self._stored, thread_id, within=within)
 
     async def page(self, query: ListThreadsParams, *, exact: bool = False) -> RowPage:
         """Return one page of threads, as of checkpoints that are no lower than any this process has seen.

@@ -144,9 +144,12 @@ class SqliteViews:
         last: Entry | None = None,
     ) -> bool:
         def write(connection: sqlite3.Connection) -> bool:
+            # A thread that was folded anew makes it another set of views, whatever the checkpoint.
+            replaced = any(change.replaces for change in changes.values())
             moved = connection.execute(
-                "UPDATE projection SET checkpoint = ? WHERE generation = ? AND checkpoint = ? AND fold = ?",
-                (checkpoint, expected.generation, expected.checkpoint, fold_in_force()),
+                "UPDATE projection SET checkpoint = ?, generation = generation + ?"
+                " WHERE generation = ? AND checkpoint = ? AND fold = ?",
+                (checkpoint, replaced, expected.generation, expected.checkpoint, fold_in_force()),
             )
             if moved.rowcount == 0:
                 return False
@@ -312,6 +315,11 @@ def _remake(connection: sqlite3.Connection) -> None:
 
 def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: ThreadChange) -> None:
     key, after = key_of(thread_id), change.after
+    if change.replaces and after.start < 0:
+        # What it froze at did not count, and nothing else was said of it: there is no such thread.
+        connection.execute("DELETE FROM summary WHERE no = (SELECT no FROM thread WHERE id = ?)", (key,))
+        connection.execute("DELETE FROM thread WHERE id = ?", (key,))
+        return
     hot = (
         after.summary.updated_at,
         orjson.dumps(head_to_json(after.head)),
@@ -322,13 +330,13 @@ def _write_thread(connection: sqlite3.Connection, thread_id: ThreadId, change: T
         connection.execute("UPDATE thread SET updated_at = ?, head = ?, run_facts = ? WHERE id = ?", (*hot, key))
     else:
         _write_whole(connection, key, after, hot)
-    if change.indexed:
+    if change.replaces or after.head.lifecycle is Lifecycle.DELETED:
+        connection.execute("DELETE FROM item_index WHERE no = (SELECT no FROM thread WHERE id = ?)", (key,))
+    if change.indexed and after.head.lifecycle is not Lifecycle.DELETED:
         connection.executemany(
             "INSERT INTO item_index (no, ordinal, offset, items) SELECT no, ?, ?, ? FROM thread WHERE id = ?",
             [(entry.ordinal, entry.offset, entry.items, key) for entry in change.indexed],
         )
-    if after.head.lifecycle is Lifecycle.DELETED:
-        connection.execute("DELETE FROM item_index WHERE no = (SELECT no FROM thread WHERE id = ?)", (key,))
 
 
 def _write_whole(connection: sqlite3.Connection, key: bytes, state: ThreadState, hot: tuple[object, ...]) -> None:

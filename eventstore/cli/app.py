@@ -72,6 +72,7 @@ _COMMANDS = {
     "backup": ("maintain.backup", "Move"),
     "verify": ("maintain.verify", "Look after"),
     "doctor": ("doctor.doctor", "Look after"),
+    "retry": ("maintain.retry", "Look after"),
     "schema": ("events.schema", "Look after"),
     "copy": ("copy.copy", "Move"),
     "rebuild": ("rebuild.rebuild", "On Kafka and Redis"),

@@ -141,8 +141,8 @@ def _findings_in_views(censuses: Sequence[Census], behind: int, *, who: str) -> 
     for census in censuses:
         for thread_id, why in census.frozen:
             yield _Finding(
-                f"thread {thread_id} is frozen, {one_line(why)}: upgrade eventstore, or see "
-                f"eventstore events {thread_id}",
+                f"thread {thread_id} is frozen, {one_line(why)}: upgrade eventstore, then eventstore retry {thread_id} "
+                f"(eventstore events {thread_id} shows its records)",
                 True,
             )
     if behind > 0:

@@ -101,6 +101,7 @@ async def _print_damaged(parts: Parts, as_json: bool) -> None:
         print("no thread is damaged")
     else:
         print_table(("ID", "WHY"), [(thread_id, one_line(why)) for thread_id, why in sorted(frozen)])
+        print("once eventstore is upgraded to a version that understands them: eventstore retry ID", file=sys.stderr)
 
 
 def show(

@@ -1,4 +1,4 @@
-"""`verify` and `backup`: are the views what the log says, and a copy of an embedded store."""
+"""`verify`, `retry` and `backup`: are the views what the log says, and a copy of an embedded store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import is_missing, no_store, settings_of, with_store
+from eventstore.cli.opening import ThreadArgument, is_missing, no_store, resolve, settings_of, with_store
 from eventstore.cli.printing import counted, one_line
 from eventstore.errors import InvalidRequest, ViewsUnavailable
 
@@ -78,6 +78,20 @@ def _remedy(parts: Parts) -> str:
     from eventstore.wiring import Embedded
 
     return "eventstore verify --repair" if isinstance(parts, Embedded) else "eventstore rebuild"
+
+
+def retry(context: typer.Context, thread: ThreadArgument) -> int:
+    """Fold a frozen thread anew, with a version that understands what froze it; list --damaged shows which are."""
+
+    async def work(parts: Parts) -> None:
+        thread_id = await resolve(parts.store, thread)
+        read = await parts.store.retry_thread(thread_id)
+        if read is None:
+            print(f"thread {thread_id} was deleted")
+        else:
+            print(f"thread {thread_id} can be read: {counted(read.item_count, 'item')}, at version {read.version}")
+
+    return with_store(context, work)
 
 
 def backup(

@@ -1,23 +1,24 @@
--- Views, index, lists and checkpoint in one step, if generation and checkpoint are still the expected ones.
--- ARGV: generation or '', fold, expected generation, expected checkpoint, checkpoint, channel, last offset, last event id,
--- changes in the counts of active, archived and deleted threads and of items, the ids of the threads that are known
+-- Views, index, lists and checkpoint in one step, if generation, checkpoint and revision are still the expected ones.
+-- ARGV: generation or '', fold, expected generation, checkpoint and revision, checkpoint, revision, channel, last offset ('':
+-- as it was), last event id, changes in the counts of active, archived and deleted threads and of items, the ids of the threads that are known
 -- already one after the other, then for each thread: id, flags, items, head, and what the flags announce, in their order.
 -- Returns {generation, checkpoint}.
 local SUMMARY, INDEX, UPDATED, UNLISTED, LISTED, FOUND, DELETED, FROZEN = 1, 2, 4, 8, 16, 32, 64, 128
+local REPLACED, GONE = 256, 512
 local KEPT_IN_THREAD = 192   -- bytes of the index beside the head; what is longer moves to a string of its own
 local OWN_LISTS = 64         -- providers with lists of their own; the others share list 0
 
-local prefix, generation, checkpoint = generation_of(ARGV[1], ARGV[2])
+local prefix, generation, checkpoint, revision = generation_of(ARGV[1], ARGV[2])
 if not prefix then return refused(generation) end
-if generation ~= ARGV[3] or checkpoint ~= ARGV[4] then return refused('moved') end
+if generation ~= ARGV[3] or checkpoint ~= ARGV[4] or revision ~= ARGV[5] then return refused('moved') end
 
 local call, band, char, sub = redis.call, bit.band, string.char, string.sub
 local threads, created, updated = prefix .. 't', prefix .. 'c', prefix .. 'u'
 
 -- A script that fails is not rolled back. So all that is read is read and checked before anything is written.
 local known = {}
-for i = 1, #ARGV[13], 16 do
-    local id = sub(ARGV[13], i, i + 15)
+for i = 1, #ARGV[15], 16 do
+    local id = sub(ARGV[15], i, i + 15)
     local stored = call('GET', threads .. id)
     if not stored or #stored < HEADER_BYTES then return refused('damaged') end
     known[id] = stored
@@ -25,9 +26,11 @@ end
 
 local meta = prefix .. 'm'
 -- First, for it is refused when memory is full: nothing else was written then.
-call('HSET', meta, 'checkpoint', ARGV[5], 'last', ARGV[7], 'last_id', ARGV[8])
+call('HSET', meta, 'checkpoint', ARGV[6])
+if ARGV[9] ~= '' then call('HSET', meta, 'last', ARGV[9], 'last_id', ARGV[10]) end
+if ARGV[7] ~= revision then call('HSET', meta, 'revision', ARGV[7]) end
 for i, name in ipairs({'active', 'archived', 'deleted', 'items'}) do
-    if ARGV[8 + i] ~= '0' then call('HINCRBY', meta, name, ARGV[8 + i]) end
+    if ARGV[10 + i] ~= '0' then call('HINCRBY', meta, name, ARGV[10 + i]) end
 end
 
 local numbers = {}
@@ -58,7 +61,7 @@ local function varint(number)
     return groups .. char(number % 128)
 end
 
-local at, stop = 14, #ARGV
+local at, stop = 16, #ARGV
 while at < stop do
     local id, flags, total, head = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
     at = at + 4
@@ -75,6 +78,11 @@ while at < stop do
         summary = ARGV[at]
         at = at + 1
     end
+    if band(flags, REPLACED) ~= 0 then
+        last, index = 0, ''
+        call('UNLINK', prefix .. 'x' .. id)
+        call('HDEL', prefix .. 'f', id)
+    end
     if band(flags, INDEX) ~= 0 then
         index = index .. varint(tonumber(ARGV[at]) - last) .. ARGV[at + 1]
         last = tonumber(ARGV[at + 2])
@@ -85,7 +93,7 @@ while at < stop do
         end
     end
     if band(flags, DELETED) ~= 0 then
-        index = ''
+        last, index = 0, ''
         call('UNLINK', prefix .. 'x' .. id)
         call('ZREM', prefix .. 'i', id)
         call('ZADD', prefix .. 'd', 0, id)
@@ -108,6 +116,11 @@ while at < stop do
         at = at + 4
     end
     if band(flags, FOUND) ~= 0 then call('ZADD', prefix .. 'i', 0, id) end
+    if band(flags, GONE) ~= 0 then
+        -- What it froze at did not count, and nothing else was said of it: there is no such thread.
+        call('UNLINK', threads .. id)
+        call('ZREM', prefix .. 'i', id)
+    end
     if band(flags, FROZEN) ~= 0 then
         call('HSET', prefix .. 'f', id, ARGV[at])
         at = at + 1
@@ -115,5 +128,5 @@ while at < stop do
 end
 
 -- A hint: whoever waits for the checkpoint reads it again.
-call('PUBLISH', ARGV[6], ARGV[5])
-return {tonumber(generation), tonumber(ARGV[5])}
+call('PUBLISH', ARGV[8], ARGV[6])
+return {tonumber(generation), tonumber(ARGV[6])}

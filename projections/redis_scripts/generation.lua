@@ -3,7 +3,8 @@
 -- KEYS[1] is the partition's own hash. All other keys begin with its name, and so lie in the same slot:
 --   serving, previous, latest, g<number> = fold   in KEYS[1]: which generations there are and which one serves
 --   reign               in KEYS[1]: in which time of its master the views had all that was logged before it
---   <generation>m   hash: checkpoint, fold, counts, what was folded last, of which log; `until` while it is being built
+--   <generation>m   hash: checkpoint, fold, counts, what was folded last, of which log; `until` while it is being built,
+--                   `revision` once a thread was put in anew
 --   <generation>t<id>   a thread: header, head, summary, and the latest part of its offset index
 --   <generation>x<id>   the earlier part of a long offset index, only ever appended to
 --   <generation>i, d    all ids but deleted ones; the deleted ones (sorted sets, every score 0)
@@ -16,7 +17,8 @@ local function refused(why)
     return {0, why}
 end
 
--- Prefix, number and checkpoint of the generation asked for, or of the serving one ('' is asked); or nil and why not.
+-- Prefix, number, checkpoint and revision of the generation asked for, or of the serving one ('' is asked); or nil and why
+-- not.
 local function generation_of(asked, fold)
     local number = asked
     if asked == '' then
@@ -24,10 +26,10 @@ local function generation_of(asked, fold)
         if not number then return nil, 'absent' end
     end
     local prefix = home .. number
-    local meta = redis.call('HMGET', prefix .. 'm', 'checkpoint', 'fold')
+    local meta = redis.call('HMGET', prefix .. 'm', 'checkpoint', 'fold', 'revision')
     if not meta[1] then return nil, 'absent' end
     if meta[2] ~= fold then return nil, 'fold' end
-    return prefix, number, meta[1]
+    return prefix, number, meta[1], meta[3] or '0'
 end
 
 local asked_once

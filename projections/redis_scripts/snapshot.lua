@@ -1,11 +1,11 @@
 -- Mark and threads in one step. ARGV: generation or '', fold, ids…
--- Returns {generation, checkpoint, thread or nil, …}.
+-- Returns {generation, checkpoint, revision, thread or nil, …}.
 if is_replica() then return refused('replica') end
-local prefix, generation, checkpoint = generation_of(ARGV[1], ARGV[2])
+local prefix, generation, checkpoint, revision = generation_of(ARGV[1], ARGV[2])
 if not prefix then return refused(generation) end
-local found = {tonumber(generation), tonumber(checkpoint)}
+local found = {tonumber(generation), tonumber(checkpoint), tonumber(revision)}
 local thread = prefix .. 't'
 for i = 3, #ARGV do
-    found[i] = redis.call('GET', thread .. ARGV[i])
+    found[i + 1] = redis.call('GET', thread .. ARGV[i])
 end
 return found

@@ -11,6 +11,7 @@ import pytest
 from eventstore.codec import MAGIC
 from tests.cli.conftest import CommandLine
 from tests.cli.test_reading import NAMED
+from tests.contract.test_retry import BEYOND, an_earlier_version
 
 
 def change(cli: CommandLine, sql: str, *values: object) -> int:
@@ -35,10 +36,32 @@ def test_a_thread_that_cannot_be_read_on_is_listed_as_damaged(example: CommandLi
     (row,) = [row for row in rows if "DAMAGED" in row]
     assert row.startswith(NAMED)
     assert "  DAMAGED Forecast cache" in row
-    assert example("show", NAMED).code == 7
+    told = example("show", NAMED)
+    assert (7, True) == (told.code, f"eventstore retry {NAMED}" in told.err)
     (only,) = example.done("list", "--damaged", "--json").json["items"]
     assert (NAMED, True) == (only["thread_id"], "cannot be understood" in only["damaged"])
-    assert NAMED in example.done("list", "--damaged").out
+    damaged = example.done("list", "--damaged")
+    assert (True, True) == (NAMED in damaged.out, "eventstore retry ID" in damaged.err)
+    assert f"eventstore retry {NAMED}" in example("doctor").out
+    retried = example("retry", NAMED)
+    assert (7, True) == (retried.code, f"thread {NAMED} stays frozen at 0:33: " in retried.err), retried
+
+
+def test_a_frozen_thread_is_folded_anew(example: CommandLine) -> None:
+    items = example.done("history", NAMED, "--json").out
+    with an_earlier_version():
+        assert example("rename", NAMED, BEYOND).code == 7
+        assert example("history", NAMED).code == 7
+    assert example("show", NAMED).code == 7
+
+    assert example.done("retry", NAMED[:13]).out.startswith(f"thread {NAMED} can be read: ")
+
+    assert BEYOND in example.done("show", NAMED).out
+    assert items == example.done("history", NAMED, "--json").out
+    assert "no thread is damaged\n" == example.done("list", "--damaged").out
+    assert "the views are what the log says" in example.done("verify").out
+    assert example.done("retry", NAMED).out.startswith(f"thread {NAMED} can be read: ")
+    assert example("retry", "00000000-0000-4000-8000-000000000000").code == 2
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_the_version_and_a_list_start_without_what_they_do_not_need(example: Com
 def test_help_names_every_command_and_the_exit_codes(empty: CommandLine) -> None:
     told = empty.done("--help").out
     commands = "list show history events new append rename set archive unarchive delete import export backup verify"
-    for name in [*commands.split(), "doctor", "schema"]:
+    for name in [*commands.split(), "doctor", "retry", "schema"]:
         assert re.search(rf"^│ {name} ", told, re.MULTILINE), name
         assert empty.done(name, "--help").out
     assert "130" in told

@@ -20,7 +20,15 @@ from eventstore.audit import audit
 from eventstore.codec import codec
 from eventstore.codex.moments import moment
 from eventstore.documents.params import SortDirection
-from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ViewsBehind, ViewsUnavailable
+from eventstore.errors import (
+    InvalidRequest,
+    LogTruncated,
+    LogUnavailable,
+    OutcomeUnknown,
+    UnreadableEvent,
+    ViewsBehind,
+    ViewsUnavailable,
+)
 from eventstore.events import Event, Field, MetadataPatched, ThreadArchived, ThreadUnarchived
 from eventstore.ids import ThreadId, new_event_id, new_thread_id
 from eventstore.ports import Entry
@@ -32,6 +40,7 @@ from projections.embedded import FOLD_WHEN_WAITING, EmbeddedViews
 from projections.ports import DamagedView
 from projections.sqlite_views import SqliteViews
 from projections.verify import first_difference
+from tests.contract.test_retry import BEYOND, an_earlier_version
 from tests.support.threads import a_cold_thread, a_live_thread, page, patch, read, resume, said, say, texts
 
 FAR = 2**62
@@ -402,6 +411,20 @@ def an_archive(thread_id: ThreadId, *, occurred_at: int) -> ThreadArchived:
 
 def an_unarchive(thread_id: ThreadId, *, occurred_at: int) -> ThreadUnarchived:
     return ThreadUnarchived(event_id=new_event_id(), thread_id=thread_id, occurred_at=occurred_at, commands_seen=0)
+
+
+async def test_a_frozen_thread_whose_records_are_missing_is_not_folded_anew(parts: Embedded) -> None:
+    """A record that is missing leaves no trace in the log; the head at which the thread froze tells."""
+    thread_id = await a_live_thread(parts.store, "one")
+    await say(parts.store, thread_id, "two")
+    await parts.store.flush_thread(thread_id)
+    with an_earlier_version(), pytest.raises(UnreadableEvent, match=BEYOND):
+        await patch(parts.store, thread_id, name=BEYOND)
+    await done(parts, "DELETE FROM log WHERE offset = 3")
+
+    for _ in range(2):
+        with pytest.raises(LogTruncated, match="never come to where it froze, 3 items"):
+            await parts.store.retry_thread(thread_id)
 
 
 @pytest.mark.parametrize("occurred_at", [FAR, 2**63 - 1, -FAR, -1])

@@ -24,10 +24,12 @@ from eventstore.kafka.records import key_of, partition_of
 from eventstore.settings import Settings
 from eventstore.store import ThreadStore
 from eventstore.wiring import Clustered, open_clustered, stored_views
+from projections.fold import FOLD
 from projections.metrics import Metrics
 from projections.verify import first_difference
+from tests.contract.test_retry import BEYOND, an_earlier_version
 from tests.support.cluster import a_log, a_worker
-from tests.support.threads import a_cold_thread, a_live_thread, said, say
+from tests.support.threads import a_cold_thread, a_live_thread, patch, read, said, say
 
 ROOT = Path(__file__).parent.parent.parent
 WITHIN = 60.0
@@ -104,6 +106,29 @@ async def test_a_record_of_the_future_freezes_its_thread_and_the_partition_goes_
             "eventstore_events_total", {"partition": "0", "outcome": "unreadable"}
         )
         assert count == 1.0
+
+
+async def test_a_worker_that_understands_what_froze_a_thread_folds_it_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Promise 7. Another fold builds other views: a thread that the version before froze is whole in them."""
+    async with a_log(partitions=1) as settings:
+        with monkeypatch.context() as earlier, an_earlier_version():
+            earlier.setattr("projections.fold.FOLD", FOLD - 1)
+            async with a_worker(settings), open_clustered(settings) as parts:
+                bad, good = await a_live_thread(parts.store, "bad"), await a_live_thread(parts.store, "good")
+                with pytest.raises(UnreadableEvent, match=BEYOND):
+                    await patch(parts.store, bad, name=BEYOND)
+                await say(parts.store, bad, "behind")
+                with pytest.raises(UnreadableEvent):
+                    await parts.store.flush_thread(bad)
+
+        async with a_worker(settings) as worker, open_clustered(settings) as parts:
+            await worker.ready()
+            named = await read(parts.store, bad)
+            assert (BEYOND, ["bad", "behind"]) == (named.name, await said(parts.store, bad))
+            assert ["good"] == await said(parts.store, good)
+            assert [] == await differences(parts)
 
 
 async def test_a_worker_that_is_told_to_end_leaves_its_group_and_another_goes_on() -> None:

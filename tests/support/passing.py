@@ -23,6 +23,9 @@ class PassingViews:
     async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
         return await self.views.get(thread_id, span=span)
 
+    async def refold(self, thread_id: ThreadId, *, within: float) -> None:
+        await self.views.refold(thread_id, within=within)
+
     async def page(self, query: ListThreadsParams) -> RowPage:
         return await self.views.page(query)
 
