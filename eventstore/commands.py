@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TypedDict, assert_never
+from typing import NamedTuple, TypedDict, assert_never
 
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
 from eventstore.documents.items import Position
@@ -47,6 +47,15 @@ class _Envelope(TypedDict):
     expected_version: int | None
 
 
+class Counted(NamedTuple):
+    """What came of a command that counts."""
+
+    state: ThreadState
+    """The thread as of then, or later."""
+    position: Position
+    """Where the command lies."""
+
+
 class Commands:
     """Sends commands and waits for their verdicts."""
 
@@ -65,8 +74,8 @@ class Commands:
         *,
         version: int | None = None,
         occurred_at: int | None = None,
-    ) -> ThreadState:
-        """Set or clear the fields; return the thread as of then.
+    ) -> Counted:
+        """Set or clear the fields.
 
         Raises:
             AppendTooLarge: The fields can never be logged.
@@ -77,9 +86,7 @@ class Commands:
             thread_id, check, lambda head: MetadataPatched(**envelope, commands_seen=head.commands_total, fields=fields)
         )
 
-    async def archive(
-        self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None
-    ) -> ThreadState:
+    async def archive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> Counted:
         envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
         return await self._say(
             params.thread_id,
@@ -87,9 +94,7 @@ class Commands:
             lambda head: ThreadArchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
-    async def unarchive(
-        self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None
-    ) -> ThreadState:
+    async def unarchive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> Counted:
         envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
         return await self._say(
             params.thread_id,
@@ -97,7 +102,7 @@ class Commands:
             lambda head: ThreadUnarchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
-    async def delete(self, params: DeleteThreadParams, check: _Check) -> ThreadState:
+    async def delete(self, params: DeleteThreadParams, check: _Check) -> Counted:
         envelope = self._envelope(params.thread_id, params.expected_version, None)
         return await self._say(
             params.thread_id,
@@ -105,7 +110,7 @@ class Commands:
             lambda head: ThreadDeleted(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
-    async def _say(self, thread_id: ThreadId, check: _Check, make: _Make) -> ThreadState:
+    async def _say(self, thread_id: ThreadId, check: _Check, make: _Make) -> Counted:
         """Log the command until it has a verdict.
 
         Raises:
@@ -131,7 +136,7 @@ class Commands:
             if seen is not None and await self._counted(event, position, seen.state.head):
                 if behind is not None:
                     raise behind
-                return seen.state
+                return Counted(seen.state, position)
             # Refused when it was folded; judged again by what the head says now, it is known why.
             view = check(seen)
             verdict = admit(view.state.head, event)

@@ -80,7 +80,7 @@ class History:
         self._views = views
 
     async def items(
-        self, thread_id: ThreadId, check: Check, *, start: int = 0, stop: int | None = None
+        self, thread_id: ThreadId, check: Check, *, start: int = 0, stop: int | None = None, at_least: int = 0
     ) -> AsyncIterator[list[StoredItem]]:
         """Yield the items start <= ordinal < stop in batches, in order, as of the log's end sampled now.
 
@@ -92,14 +92,15 @@ class History:
         end: int | None = None
         while end is None or start < end:
             window = start + _ITEMS_AT_A_TIME
-            places = await self.places(thread_id, slice(start, window if end is None else min(window, end)), check)
+            span = slice(start, window if end is None else min(window, end))
+            places = await self.places(thread_id, span, check, at_least=at_least)
             if end is None:
                 end = places.total if stop is None else min(stop, places.total)
             async for batch in self.at(thread_id, places):
                 yield batch
             start = window
 
-    async def places(self, thread_id: ThreadId, span: slice, check: Check) -> Places:
+    async def places(self, thread_id: ThreadId, span: slice, check: Check, *, at_least: int = 0) -> Places:
         """Find the items of the span, as of the log's end sampled now: one look at the views, one at the log's end.
 
         Raises:
@@ -107,7 +108,7 @@ class History:
             UnreadableEvent: A record of the thread cannot be understood.
             LogTruncated: The views cannot say where the items lie, and records of the thread are missing from the log.
         """
-        view = check(await self._views.get(thread_id, span=span))
+        view = check(await self._views.get(thread_id, span=span, at_least=at_least))
         readable(thread_id, view.state)
         now = await caught_up(self._feed, thread_id, view)
         start, stop = spanned(span, now.state.head.items)

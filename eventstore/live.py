@@ -29,9 +29,11 @@ from eventstore.events import Item, ItemsAppended
 from eventstore.history import readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.jsontext import MalformedJson
+from eventstore.outbox import Unverified
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import split
 from eventstore.state import UNKNOWN_THREAD
+from eventstore.tokens import token_at
 from eventstore.writer import LostRace, Writer
 
 
@@ -143,29 +145,37 @@ class LiveThreads:
             return Receipt(append_id=None, appended=0, dropped=tuple(dropped))
         append_id = EventId(params.append_id) if params.append_id is not None else new_event_id()
         deadline = time.monotonic() + self._within
+        queued: Unverified | None = None
         async with live.turn:
             repeated = params.append_id is not None and await self._is_repetition(live, append_id)
             if repeated:
                 live.writer.must_not_have_ended()
             else:
-                self._queue(live, kept, append_id)
+                queued = self._queue(live, kept, append_id)
                 live.append_ids.add(append_id)
         await self._send(live, append_id, deadline)
-        appended = 0 if repeated else len(kept)
-        return Receipt(append_id=append_id, appended=appended, dropped=tuple(dropped))
+        # What a repetition repeats lies before all that this writer said.
+        position = queued.position if queued is not None else live.writer.logged
+        token = None if position is None else token_at(self._feed.identity, position)
+        return Receipt(append_id, 0 if repeated else len(kept), tuple(dropped), token)
 
-    async def flush(self, thread_id: ThreadId, *, even_if_empty: bool = False, deadline: float | None = None) -> None:
+    async def flush(
+        self, thread_id: ThreadId, *, even_if_empty: bool = False, deadline: float | None = None
+    ) -> str | None:
+        """Have everything said so far judged and seen; return its consistency token, None while nothing is stored."""
         deadline = deadline or time.monotonic() + self._within
         live = self._live(thread_id)
         async with live.turn:
             if live.creation is not None:
                 if not live.queued and not even_if_empty:
-                    return
+                    return None
                 live.store()
             seq = live.writer.last_seq
         await live.writer.settle(seq, within=deadline - time.monotonic())
+        return self._token_of(live)
 
-    async def shutdown(self, thread_id: ThreadId) -> None:
+    async def shutdown(self, thread_id: ThreadId) -> str | None:
+        """Flush and say the last word; return the consistency token of all that was said, None if nothing is stored."""
         live = self._live(thread_id)
         deadline = time.monotonic() + self._within
         if live.closing:
@@ -185,6 +195,7 @@ class LiveThreads:
                 # Everything of ours counts already, and the thread is another's: there is nothing left to close.
                 live.writer.abandon()
         self._forget(thread_id, live)
+        return self._token_of(live)
 
     def discard(self, thread_id: ThreadId) -> None:
         live = self._live(thread_id)
@@ -229,15 +240,20 @@ class LiveThreads:
             live.opening = False
             return
 
-    def _queue(self, live: LiveThread, kept: list[RolloutItem], append_id: EventId) -> None:
+    def _token_of(self, live: LiveThread) -> str | None:
+        logged = live.writer.logged
+        return None if logged is None else token_at(self._feed.identity, logged)
+
+    def _queue(self, live: LiveThread, kept: list[RolloutItem], append_id: EventId) -> Unverified | None:
+        """Queue the append; return what becomes of it, None of a thread that is not stored yet."""
         now = _now_micros()
         millis = now // 1_000
         items = [Item(millis, item.type, item.text) for item in kept]
         if live.creation is not None:
             split(items)
             live.queued.append(Queued(items, append_id, now))
-        else:
-            live.writer.append(items, append_id, now)
+            return None
+        return live.writer.append(items, append_id, now)
 
     async def _send(self, live: LiveThread, append_id: EventId, deadline: float) -> None:
         if live.creation is not None:

@@ -37,11 +37,12 @@ class Outbox:
     """Those of them to be sent (again), in order; the others are in the log or on their way."""
     size: int = 0
 
-    def add(self, event: Word, size: int) -> None:
+    def add(self, event: Word, size: int) -> Unverified:
         unverified = Unverified(event, size)
         self.waiting.append(unverified)
         self.unsent.append(unverified)
         self.size += size
+        return unverified
 
     def release(self, admitted: int) -> None:
         while self.waiting and self.waiting[0].event.writer_seq <= admitted:

@@ -5,8 +5,9 @@ Adapters keep these promises; nothing above them knows SQLite, Kafka or Redis.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.documents.items import Position
@@ -72,6 +73,11 @@ class EventFeed(Protocol):
     """The log, read in order."""
 
     @property
+    def identity(self) -> str:
+        """Names the log, in one word, for as long as it is there."""
+        ...
+
+    @property
     def partitions(self) -> int:
         """How many partitions there are, numbered from 0."""
         ...
@@ -118,6 +124,10 @@ class EventFeed(Protocol):
         ...
 
 
+NOTHING_ASKED: Final[Mapping[int, int]] = MappingProxyType({})
+"""Any checkpoints will do."""
+
+
 class ThreadViews(Protocol):
     """What the projections know of threads. Answers are as of a checkpoint, which they name."""
 
@@ -130,13 +140,15 @@ class ThreadViews(Protocol):
         """
         ...
 
-    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
         """Return the thread as of a point behind all that was acknowledged before; None if there is none.
 
         None is said only when the log, up to its end as sampled in this call, has no such thread. `span` asks for the
-        records that bear these items, by ordinal: `slice(-50, None)` for the latest fifty.
+        records that bear these items, by ordinal: `slice(-50, None)` for the latest fifty. `at_least` is a checkpoint
+        of the thread's partition that the answer has to have come to.
 
         Raises:
+            InvalidRequest: The log does not go as far as `at_least`.
             UnreadableEvent: What the views do not know was read from the log, and cannot be understood.
             ViewsUnavailable: The views cannot be read.
         """
@@ -152,11 +164,16 @@ class ThreadViews(Protocol):
         """
         ...
 
-    async def page(self, query: ListThreadsParams) -> RowPage:
-        """Return one page of threads, folded to the log's end as sampled in this call.
+    async def page(
+        self, query: ListThreadsParams, *, exact: bool = False, at_least: Mapping[int, int] = NOTHING_ASKED
+    ) -> RowPage:
+        """Return one page of threads, in which is all that was acknowledged before.
+
+        `exact` asks for the log's end as sampled in this call, `at_least` for checkpoints of some partitions.
 
         Raises:
-            InvalidRequest: The cursor is none.
+            InvalidRequest: The cursor is none, or the log does not go as far as `at_least`.
+            ViewsBehind: The views did not come as far as that in time.
             ViewsUnavailable: The views cannot be read.
         """
         ...

@@ -29,7 +29,8 @@ class ThreadStore(Protocol):
     acknowledged is kept for ever, once, in order. Calls may overlap; those of one thread take effect in call order.
 
     Every verb may raise `LogUnavailable`, `ViewsUnavailable`, `ViewsBehind`, `OutcomeUnknown` and, for a damaged
-    thread, `UnreadableEvent`; further errors are named at each verb.
+    thread, `UnreadableEvent`; further errors are named at each verb. A read that is given a consistency token
+    (`at_least`) raises `InvalidRequest` if that is none, or one of another log.
     """
 
     async def create_thread(self, params: CreateThreadParams) -> None:
@@ -60,8 +61,8 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def persist_thread(self, thread_id: ThreadId) -> None:
-        """Store the thread and everything appended so far, even if that is nothing.
+    async def persist_thread(self, thread_id: ThreadId) -> str | None:
+        """Store the thread and everything appended so far, even if that is nothing; return its consistency token.
 
         Raises:
             ThreadNotFound: The thread is not live here.
@@ -70,9 +71,11 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def flush_thread(self, thread_id: ThreadId) -> None:
+    async def flush_thread(self, thread_id: ThreadId) -> str | None:
         """Acknowledge everything appended so far: it counts, and every reader sees it.
 
+        Return its consistency token; None while nothing is stored.
+
         Raises:
             ThreadNotFound: The thread is not live here.
             ThreadExists: A stored thread has the id of this created one.
@@ -80,8 +83,8 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def shutdown_thread(self, thread_id: ThreadId) -> None:
-        """Flush, then end the live thread; it stays live if that fails.
+    async def shutdown_thread(self, thread_id: ThreadId) -> str | None:
+        """Flush, then end the live thread, which stays live if that fails; return the consistency token of all of it.
 
         Raises:
             ThreadNotFound: The thread is not live here.
@@ -123,7 +126,7 @@ class ThreadStore(Protocol):
         ...
 
     async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:
-        """Apply the patch, all fields or none, and return the thread.
+        """Apply the patch, all fields or none, and return the thread, with the consistency token of the patch.
 
         Raises:
             InvalidRequest: It is unknown, or archived and `include_archived` is false; or a value of the patch is one
@@ -134,8 +137,8 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def archive_thread(self, params: ArchiveThreadParams) -> None:
-        """Move the thread to the archived ones.
+    async def archive_thread(self, params: ArchiveThreadParams) -> str | None:
+        """Move the thread to the archived ones; return the consistency token of that.
 
         Raises:
             InvalidRequest: It is unknown or archived already.
@@ -144,7 +147,7 @@ class ThreadStore(Protocol):
         ...
 
     async def unarchive_thread(self, params: ArchiveThreadParams) -> StoredThread:
-        """Move the thread back to the active ones.
+        """Move the thread back to the active ones; return it, with the consistency token of that.
 
         Raises:
             InvalidRequest: It is unknown or not archived.
@@ -152,8 +155,8 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def delete_thread(self, params: DeleteThreadParams) -> None:
-        """Delete the thread for good: nothing appended later counts.
+    async def delete_thread(self, params: DeleteThreadParams) -> str | None:
+        """Delete the thread for good: nothing appended later counts. Return the consistency token of that.
 
         Raises:
             ThreadNotFound: It is unknown or deleted already.

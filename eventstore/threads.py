@@ -7,11 +7,11 @@ thread take effect in the order in which they were made.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import patch_fields, stored_thread
-from eventstore.commands import Commands
+from eventstore.commands import Commands, Counted
 from eventstore.documents.items import ItemPage, Receipt, StoredItem
 from eventstore.documents.params import (
     AppendThreadItemsParams,
@@ -32,6 +32,7 @@ from eventstore.history import Check, History, readable
 from eventstore.ids import ThreadId
 from eventstore.live import LiveThreads
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+from eventstore.tokens import checkpoints_of, token_at
 
 _Missing = Callable[[ThreadId], InvalidRequest]
 
@@ -83,17 +84,17 @@ class EventSourcedThreadStore:
         self._usable()
         return await self._live.append(params)
 
-    async def persist_thread(self, thread_id: ThreadId) -> None:
+    async def persist_thread(self, thread_id: ThreadId) -> str | None:
         self._usable()
-        await self._live.flush(thread_id, even_if_empty=True)
+        return await self._live.flush(thread_id, even_if_empty=True)
 
-    async def flush_thread(self, thread_id: ThreadId) -> None:
+    async def flush_thread(self, thread_id: ThreadId) -> str | None:
         self._usable()
-        await self._live.flush(thread_id)
+        return await self._live.flush(thread_id)
 
-    async def shutdown_thread(self, thread_id: ThreadId) -> None:
+    async def shutdown_thread(self, thread_id: ThreadId) -> str | None:
         self._usable()
-        await self._live.shutdown(thread_id)
+        return await self._live.shutdown(thread_id)
 
     async def discard_thread(self, thread_id: ThreadId) -> None:
         self._usable()
@@ -102,7 +103,10 @@ class EventSourcedThreadStore:
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
         self._usable()
         items: list[StoredItem] = []
-        places = await self.history.places(params.thread_id, slice(None), self._history_check(params))
+        at_least = self._checkpoint(params.thread_id, params.at_least)
+        places = await self.history.places(
+            params.thread_id, slice(None), self._history_check(params), at_least=at_least
+        )
         async for batch in self.history.at(params.thread_id, places):
             items.extend(batch)
         return StoredThreadHistory.model_construct(
@@ -111,21 +115,24 @@ class EventSourcedThreadStore:
 
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
         self._usable()
-        async for batch in self.history.items(params.thread_id, self._history_check(params)):
+        at_least = self._checkpoint(params.thread_id, params.at_least)
+        async for batch in self.history.items(params.thread_id, self._history_check(params), at_least=at_least):
             for item in batch:
                 yield item
 
     async def read_thread(self, params: ReadThreadParams) -> StoredThread:
-        view = await self._found(params.thread_id, params.include_archived, _no_rollout)
+        view = await self._found(params.thread_id, params.include_archived, _no_rollout, at_least=params.at_least)
         thread = stored_thread(params.thread_id, view.state.summary, view.state.head)
         if not params.include_history:
             return thread
-        history = await self.load_history(LoadThreadHistoryParams(thread_id=params.thread_id, include_archived=True))
+        history = await self.load_history(
+            LoadThreadHistoryParams(thread_id=params.thread_id, include_archived=True, at_least=params.at_least)
+        )
         return thread.model_copy(update={"history": history})
 
     async def list_threads(self, params: ListThreadsParams) -> ThreadPage:
         self._usable()
-        page = await self.views.page(params)
+        page = await self.views.page(params, exact=params.exact, at_least=self._checkpoints(params.at_least))
         threads = tuple(
             stored_thread(row.thread_id, row.state.summary, row.state.head, damaged=row.state.frozen)
             for row in page.rows
@@ -143,31 +150,40 @@ class EventSourcedThreadStore:
             view = await self._found(params.thread_id, params.include_archived, _no_thread)
             return stored_thread(params.thread_id, view.state.summary, view.state.head)
         check = _checking(params.thread_id, params.include_archived, _no_thread)
-        state = await self._commands.patch(params.thread_id, fields, check, version=params.expected_version)
-        return stored_thread(params.thread_id, state.summary, state.head)
+        return self._changed(
+            params.thread_id,
+            await self._commands.patch(params.thread_id, fields, check, version=params.expected_version),
+        )
 
-    async def archive_thread(self, params: ArchiveThreadParams) -> None:
+    async def archive_thread(self, params: ArchiveThreadParams) -> str:
         self._usable()
-        await self._commands.archive(params, _checking(params.thread_id, False, _no_rollout))
+        counted = await self._commands.archive(params, _checking(params.thread_id, False, _no_rollout))
+        return token_at(self.feed.identity, counted.position)
 
     async def unarchive_thread(self, params: ArchiveThreadParams) -> StoredThread:
         self._usable()
-        state = await self._commands.unarchive(params, lambda view: _checked_archived(view, params.thread_id))
-        return stored_thread(params.thread_id, state.summary, state.head)
+        return self._changed(
+            params.thread_id,
+            await self._commands.unarchive(params, lambda view: _checked_archived(view, params.thread_id)),
+        )
 
-    async def delete_thread(self, params: DeleteThreadParams) -> None:
+    async def delete_thread(self, params: DeleteThreadParams) -> str:
         self._usable()
         if self._live.is_unstored(params.thread_id):
             self._live.discard(params.thread_id)
-        await self._commands.delete(params, lambda view: _checked_present(view, params.thread_id))
+        counted = await self._commands.delete(params, lambda view: _checked_present(view, params.thread_id))
         if params.thread_id in self._live:
             self._live.discard(params.thread_id)
+        return token_at(self.feed.identity, counted.position)
 
     async def read_items(self, params: ReadItemsParams) -> ItemPage:
         self._usable()
         backwards = params.sort_direction is SortDirection.DESC
         places = await self.history.places(
-            params.thread_id, _span(params), _checking(params.thread_id, params.include_archived, _no_rollout)
+            params.thread_id,
+            _span(params),
+            _checking(params.thread_id, params.include_archived, _no_rollout),
+            at_least=self._checkpoint(params.thread_id, params.at_least),
         )
         items = [item async for batch in self.history.at(params.thread_id, places) for item in batch]
         more = params.page_size > 0 and (places.start > 0 if backwards else places.stop < places.total)
@@ -210,11 +226,26 @@ class EventSourcedThreadStore:
         include_archived = params.include_archived or params.thread_id in self._live
         return _checking(params.thread_id, include_archived, _no_rollout)
 
-    async def _found(self, thread_id: ThreadId, include_archived: bool, missing: _Missing) -> ThreadView:
+    async def _found(
+        self, thread_id: ThreadId, include_archived: bool, missing: _Missing, *, at_least: str | None = None
+    ) -> ThreadView:
         self._usable()
-        view = _checking(thread_id, include_archived, missing)(await self.views.get(thread_id))
+        found = await self.views.get(thread_id, at_least=self._checkpoint(thread_id, at_least))
+        view = _checking(thread_id, include_archived, missing)(found)
         readable(thread_id, view.state)
         return view
+
+    def _changed(self, thread_id: ThreadId, counted: Counted) -> StoredThread:
+        """Return the thread as of a command of it, with the command's token."""
+        thread = stored_thread(thread_id, counted.state.summary, counted.state.head)
+        return thread.model_copy(update={"token": token_at(self.feed.identity, counted.position)})
+
+    def _checkpoints(self, token: str | None) -> Mapping[int, int]:
+        return checkpoints_of(token, log=self.feed.identity, partitions=self.feed.partitions)
+
+    def _checkpoint(self, thread_id: ThreadId, token: str | None) -> int:
+        """Return how far the thread's partition has to be folded for the token."""
+        return 0 if token is None else self._checkpoints(token).get(self.feed.partition_of(thread_id), 0)
 
     def _usable(self) -> None:
         if self._closed:

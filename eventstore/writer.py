@@ -27,7 +27,7 @@ from eventstore.errors import (
 from eventstore.events import Item, ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
 from eventstore.history import readable, state_at
 from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_writer_id
-from eventstore.outbox import Outbox
+from eventstore.outbox import Outbox, Unverified
 from eventstore.ports import EventFeed, EventLog, ThreadViews
 from eventstore.splitting import size_of, split
 from eventstore.state import ThreadState
@@ -73,6 +73,8 @@ class Writer:
         self._abandoned = False
         self._verifying: asyncio.Task[None] | None = None
         self._ended: EventStoreError | None = None
+        self.logged: Position | None = None
+        """The latest place at which the log has taken a word of this writer."""
         self._unseen: Position | None = None
         """Where the last event lies that counts and was not seen in the views."""
 
@@ -95,19 +97,23 @@ class Writer:
         replaces = head.writer.writer_id if head.writer is not None and not head.writer.closed else None
         self._outbox.add(WriterOpened(**self._envelope(occurred_at), epoch=head.epoch, replaces=replaces), 0)
 
-    def append(self, items: Sequence[Item], append_id: EventId, occurred_at: int) -> None:
+    def append(self, items: Sequence[Item], append_id: EventId, occurred_at: int) -> Unverified:
         """Queue an append whole: in one record, or in a run of which the last bears the append's id.
+
+        Return what becomes of its last record.
 
         Raises:
             AppendTooLarge: It can never be logged; nothing was queued.
             WriterFenced: The writer is not the thread's writer any more; nothing was queued.
         """
         self.must_not_have_ended()
-        parts = split(items)
+        parts, waiting = split(items), None
         for number, (part, size) in enumerate(parts, start=1):
             last = number == len(parts)
             envelope = self._envelope(occurred_at, append_id if last else None)
-            self._outbox.add(ItemsAppended(**envelope, items=tuple(part), more=not last), size)
+            waiting = self._outbox.add(ItemsAppended(**envelope, items=tuple(part), more=not last), size)
+        assert waiting is not None, "nothing to append is no append"
+        return waiting
 
     def must_not_have_ended(self) -> None:
         """Raise what ended the writer, if anything did."""
@@ -132,6 +138,7 @@ class Writer:
             positions = await self._log.append([waiting.event for waiting in unsent], within=within)
             for waiting, position in zip(unsent, positions, strict=True):
                 waiting.position = position
+            self.logged = positions[-1] if self.logged is None else max(self.logged, positions[-1])
         except BaseException:
             self._outbox.put_back(unsent)
             raise

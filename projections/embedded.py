@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -18,10 +18,11 @@ from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import EventStoreError, LogUnavailable, ViewsBehind, ViewsUnavailable
 from eventstore.history import caught_up
 from eventstore.ids import ThreadId
-from eventstore.ports import EventFeed, RowPage, ThreadView
+from eventstore.ports import NOTHING_ASKED, EventFeed, RowPage, ThreadView
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import PARTITION, key_of, log_end, thread_of
 from eventstore.state import UNKNOWN_THREAD, spanned
+from eventstore.tokens import beyond
 from projections.listing import page_in
 from projections.projector import Projector
 from projections.refold import refold
@@ -65,7 +66,9 @@ class EmbeddedViews:
         except (LogUnavailable, ViewsUnavailable) as exc:
             raise ViewsBehind(f"it is in the log, and the views cannot be brought up to {position}: {exc}") from exc
 
-    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
+        await self._must_hold(at_least)
+
         def read(connection: sqlite3.Connection) -> ThreadView | None:
             state = states_in(connection, (thread_id,)).get(thread_id)
             if state is None:
@@ -91,9 +94,13 @@ class EmbeddedViews:
         finally:
             self._projector.forget()
 
-    async def page(self, query: ListThreadsParams) -> RowPage:
+    async def page(
+        self, query: ListThreadsParams, *, exact: bool = False, at_least: Mapping[int, int] = NOTHING_ASKED
+    ) -> RowPage:
+        """Return one page of threads, folded to the log's end as sampled in this call, however little is asked."""
         if query.cursor is not None:
             parse_cursor(query.cursor)
+        await self._must_hold(at_least.get(PARTITION, 0))
         return await self._current(lambda connection: page_in(connection, query))
 
     async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
@@ -141,6 +148,11 @@ class EmbeddedViews:
             # Views are disposable: what cannot be written now is folded again by whoever reads next.
             async with asyncio.timeout(FOLD_FIRST):
                 await self._projector.write()
+
+    async def _must_hold(self, checkpoint: int) -> None:
+        """Refuse what lies beyond the log's end, up to which every read folds."""
+        if checkpoint > 0 and (end := await self._feed.end(PARTITION)) < checkpoint:
+            raise beyond(PARTITION, checkpoint, end)
 
     async def _from_the_log(
         self, thread_id: ThreadId, read: Callable[[sqlite3.Connection], ThreadView | None]

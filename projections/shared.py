@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -20,8 +20,9 @@ from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import ViewsBehind, ViewsUnavailable
 from eventstore.history import UNSEEN, caught_up
 from eventstore.ids import ThreadId
-from eventstore.ports import EventFeed, RowPage, ThreadRow, ThreadView
+from eventstore.ports import NOTHING_ASKED, EventFeed, RowPage, ThreadRow, ThreadView
 from eventstore.state import UNKNOWN_THREAD, ThreadState, spanned
+from eventstore.tokens import beyond
 from projections.redis_coding import key_of, thread_of
 from projections.redis_hints import Hints
 from projections.redis_listing import Candidate, Checkpoints, Question, RedisListing
@@ -81,7 +82,7 @@ class SharedViews:
             ) from exc
         return None if read.state is UNKNOWN_THREAD else ThreadView(read.state, read.mark.checkpoint)
 
-    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
         partition = self._feed.partition_of(thread_id)
         async with self._in_time("the log behind the views was not read"):
             try:
@@ -92,30 +93,41 @@ class SharedViews:
                 view = await caught_up(self._feed, thread_id, UNSEEN)
             else:
                 view = _view_of(read, span)
-                behind = read.mark.checkpoint < self._seen[partition] or not read.vouched
+                behind = read.mark.checkpoint < max(at_least, self._seen[partition]) or not read.vouched
                 if read.state is UNKNOWN_THREAD or behind:
                     view = await caught_up(self._feed, thread_id, view)
                 self._note(partition, read.mark.checkpoint)
+            if view.checkpoint < at_least:
+                await self._must_hold({partition: at_least})
         return None if view.state is UNKNOWN_THREAD else view
 
     async def refold(self, thread_id: ThreadId, *, within: float) -> None:
         self._must_be_open()
         await refold(self._feed, self._stored, thread_id, within=within)
 
-    async def page(self, query: ListThreadsParams, *, exact: bool = False) -> RowPage:
+    async def page(
+        self, query: ListThreadsParams, *, exact: bool = False, at_least: Mapping[int, int] = NOTHING_ASKED
+    ) -> RowPage:
         """Return one page of threads, as of checkpoints that are no lower than any this process has seen.
 
         What a flush anywhere waited for is in it. `exact` has it wait until everything logged so far is folded.
 
         Raises:
-            InvalidRequest: The cursor is none.
-            ViewsUnavailable: The views of a partition cannot be read, or do not come as far in time.
+            InvalidRequest: The cursor is none, or the log does not go as far as `at_least`.
+            ViewsBehind: The views did not come as far as was asked in time.
+            ViewsUnavailable: The views of a partition cannot be read, or were set back and do not come on in time.
         """
         cursor = parse_cursor(query.cursor) if query.cursor is not None else None
         if query.page_size == 0 or query.cwd_filters == ():
             return RowPage((), None)
-        async with self._in_time("the views did not come far enough"):
-            return await self._page(query, cursor, await self._goals(exact=exact))
+        goals: Checkpoints = {}
+        try:
+            async with asyncio.timeout(self._within):
+                await self._must_hold(at_least)
+                goals = await self._goals(exact=exact, at_least=at_least)
+                return await self._page(query, cursor, goals)
+        except TimeoutError as exc:
+            raise self._not_far_enough(goals) from exc
 
     async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
         digits = prefix.replace("-", "").lower()
@@ -182,9 +194,30 @@ class SharedViews:
     ) -> Sequence[ThreadId]:
         return await self._far_enough(goals, partial(self._listing.ids, low, high, limit, deleted=deleted))
 
-    async def _goals(self, *, exact: bool) -> Checkpoints:
+    async def _must_hold(self, checkpoints: Checkpoints) -> None:
+        """Refuse checkpoints beyond the log's end, to which no views will ever come."""
+        for partition, checkpoint in checkpoints.items():
+            if checkpoint > self._seen[partition] and (end := await self._feed.end(partition)) < checkpoint:
+                raise beyond(partition, checkpoint, end)
+
+    def _not_far_enough(self, goals: Checkpoints) -> ViewsBehind | ViewsUnavailable:
+        """Return the error for a page that the views did not come to within its time."""
+        behind = {partition: goal for partition, goal in goals.items() if goal > self._seen[partition]}
+        if not behind:
+            return ViewsUnavailable(
+                f"the views did not come far enough within {self._within:g} s; see whether the workers run"
+            )
+        partition, goal = min(behind.items())
+        return ViewsBehind(
+            f"the views of partition {partition} are at {self._seen[partition]}, and did not come to {goal} within "
+            f"{self._within:g} s; try again, and see whether its worker runs"
+        )
+
+    async def _goals(self, *, exact: bool, at_least: Mapping[int, int] = NOTHING_ASKED) -> Checkpoints:
         """Say how far each partition has to be folded."""
         goals = dict(self._seen)
+        for partition, checkpoint in at_least.items():
+            goals[partition] = max(checkpoint, goals.get(partition, 0))
         if exact:
             ends = await asyncio.gather(*map(self._feed.end, range(self._partitions)))
             for partition, end in enumerate(ends):

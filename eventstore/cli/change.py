@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, resolve, with_store
-from eventstore.cli.printing import one_line
+from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, resolve, with_store
+from eventstore.cli.printing import acknowledge, one_line
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def rename(
     context: typer.Context,
     thread: ThreadArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name it gets.", show_default=False)],
+    json: AcknowledgedOption = False,
 ) -> int:
     """Give a thread a name."""
 
@@ -33,7 +34,8 @@ def rename(
             raise InvalidRequest("Thread name cannot be empty.")
         thread_id = await resolve(parts.store, thread)
         renamed = await _patch(parts.store, thread_id, ThreadMetadataPatch(name=name.strip()))
-        print(f"renamed {thread_id} to {one_line(renamed.name or '')}")
+        told = f"renamed {thread_id} to {one_line(renamed.name or '')}"
+        acknowledge(told, json, thread_id=thread_id, version=renamed.version, token=renamed.token)
 
     return with_store(context, work)
 
@@ -49,6 +51,7 @@ def set_(
             show_default=False,
         ),
     ],
+    json: AcknowledgedOption = False,
 ) -> int:
     """Set or clear metadata of a thread, all fields or none."""
 
@@ -58,33 +61,35 @@ def set_(
         patch = patch_of(assignments)
         thread_id = await resolve(parts.store, thread)
         changed = await _patch(parts.store, thread_id, patch)
-        print(f"changed {thread_id}, now at version {changed.version}")
+        told = f"changed {thread_id}, now at version {changed.version}"
+        acknowledge(told, json, thread_id=thread_id, version=changed.version, token=changed.token)
 
     return with_store(context, work)
 
 
-def archive(context: typer.Context, thread: ThreadArgument) -> int:
+def archive(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOption = False) -> int:
     """Move a thread to the archived ones."""
 
     async def work(parts: Parts) -> None:
         from eventstore.documents.params import ArchiveThreadParams
 
         thread_id = await resolve(parts.store, thread)
-        await parts.store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
-        print(f"archived {thread_id}")
+        token = await parts.store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
+        acknowledge(f"archived {thread_id}", json, thread_id=thread_id, token=token)
 
     return with_store(context, work)
 
 
-def unarchive(context: typer.Context, thread: ThreadArgument) -> int:
+def unarchive(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOption = False) -> int:
     """Move a thread back from the archived ones."""
 
     async def work(parts: Parts) -> None:
         from eventstore.documents.params import ArchiveThreadParams
 
         thread_id = await resolve(parts.store, thread)
-        await parts.store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id))
-        print(f"unarchived {thread_id}")
+        back = await parts.store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id))
+        told = f"unarchived {thread_id}"
+        acknowledge(told, json, thread_id=thread_id, version=back.version, token=back.token)
 
     return with_store(context, work)
 
@@ -94,6 +99,7 @@ def delete(
     thread: ThreadArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for the audit trail.")] = None,
+    json: AcknowledgedOption = False,
 ) -> int:
     """Delete a thread for good: nothing appended later counts. Its events stay in the log."""
 
@@ -109,8 +115,8 @@ def delete(
             found = await parts.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
             name = one_line(found.name or found.preview, 60)
             typer.confirm(f"Delete thread {thread_id} ({name}) for good?", abort=True, err=True)
-        await parts.store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason=reason))
-        print(f"deleted {thread_id}")
+        token = await parts.store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason=reason))
+        acknowledge(f"deleted {thread_id}", json, thread_id=thread_id, token=token)
 
     return with_store(context, work)
 

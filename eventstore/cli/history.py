@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, resolve, settings_of, with_store
+from eventstore.cli.opening import ThreadArgument, TokensOption, resolve, settings_of, with_store
 from eventstore.cli.printing import counted, local, one_line, shown, styled, width
 from eventstore.errors import InvalidRequest
 
@@ -34,6 +34,7 @@ def history(
     as_of: Annotated[
         str | None, typer.Option(metavar="VERSION|TIME", help="As the thread was at a version, or at a time.")
     ] = None,
+    at_least: TokensOption = None,
     json: Annotated[
         bool, typer.Option("--json", help="All items as rollout lines, each with its ordinal and position.")
     ] = False,
@@ -45,11 +46,15 @@ def history(
 
     async def work(parts: Parts) -> None:
         from eventstore.documents.params import ReadThreadParams
+        from eventstore.tokens import merged
 
         thread_id = await resolve(parts.store, thread)
         if explain:
             _feed(parts).explain_anew()
-        await parts.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+        # What it prints goes to the log's end, whatever the views know: a token is only held against that.
+        await parts.store.read_thread(
+            ReadThreadParams(thread_id=thread_id, include_archived=True, at_least=merged(at_least or ()))
+        )
         items = _items(parts.store, thread_id, last, as_of)
         await (_print_lines(items) if json else _print_conversation(items))
         if explain:

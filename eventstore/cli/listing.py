@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, holds_nothing, resolve, with_store
+from eventstore.cli.opening import ThreadArgument, TokensOption, holds_nothing, resolve, with_store
 from eventstore.cli.printing import counted, local, one_line, print_facts, print_table, short_ids, shown
 from eventstore.errors import InvalidRequest
 
@@ -54,6 +54,10 @@ def list_(
     damaged: Annotated[
         bool, typer.Option("--damaged", help="The threads that cannot be read on, and why, whatever their state.")
     ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Wait for what was logged a moment ago and is not in the views yet.")
+    ] = False,
+    at_least: TokensOption = None,
     json: Annotated[bool, typer.Option("--json", help='One document: {"items": […], "next_cursor": …}.')] = False,
 ) -> int:
     """List threads, those you worked on last first."""
@@ -63,6 +67,7 @@ def list_(
     async def work(parts: Parts) -> None:
         from eventstore.documents.fields import is_utf8
         from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
+        from eventstore.tokens import merged
 
         for text in (*(source or ()), *(provider or ()), *map(str, cwd or ()), search or ""):
             if not is_utf8(text):
@@ -78,6 +83,8 @@ def list_(
             cwd_filters=tuple(str(folder.absolute()) for folder in cwd) if cwd else None,
             archived=archived,
             search_term=search,
+            exact=exact,
+            at_least=merged(at_least or ()),
         )
         page = await parts.store.list_threads(asked)
         if json:
@@ -107,15 +114,19 @@ async def _print_damaged(parts: Parts, as_json: bool) -> None:
 def show(
     context: typer.Context,
     thread: ThreadArgument,
+    at_least: TokensOption = None,
     json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
 ) -> int:
     """Show what is known of a thread."""
 
     async def work(parts: Parts) -> None:
         from eventstore.documents.params import ReadThreadParams
+        from eventstore.tokens import merged
 
         thread_id = await resolve(parts.store, thread)
-        found = await parts.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+        found = await parts.store.read_thread(
+            ReadThreadParams(thread_id=thread_id, include_archived=True, at_least=merged(at_least or ()))
+        )
         if json:
             print(found.model_dump_json(indent=2, exclude={"history"}))
         else:

@@ -26,6 +26,18 @@ ThreadArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="ID", help="The thread's id, or enough of its beginning.", show_default=False)
 ]
 
+TokensOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at-least",
+        metavar="TOKEN",
+        help="Reflect no less than the append or change whose consistency token this is. Repeatable.",
+    ),
+]
+AcknowledgedOption: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Say it as an object in one line, with the consistency token of what was done.")
+]
+
 _FULL_LENGTH = 32
 """Hexadecimal digits of an id."""
 

@@ -86,6 +86,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def acknowledge(sentence: str, as_json: bool, **facts: object) -> None:
+    """Say at once that something is kept: in a sentence, or as an object in one line."""
+    from eventstore.jsontext import dumps
+
+    print(dumps(facts) if as_json else sentence, flush=True)
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
     """Print rows under headers; the last column takes the room that is left. `right` are columns of numbers."""
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]

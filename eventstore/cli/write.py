@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, resolve, with_store
-from eventstore.cli.printing import counted, one_line
+from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, resolve, with_store
+from eventstore.cli.printing import acknowledge, counted, one_line
 
 if TYPE_CHECKING:
     from eventstore.cli.lines import Line
@@ -33,6 +33,7 @@ def new(
         Path | None, typer.Option(metavar="D", help="The thread's directory.", show_default="this one")
     ] = None,
     provider: Annotated[str, typer.Option(metavar="P", help="The model provider.")] = "openai",
+    json: AcknowledgedOption = False,
 ) -> int:
     """Make a thread of the items on standard input, and print its id. All of it is stored, or nothing."""
 
@@ -61,15 +62,15 @@ def new(
         except _RefusedLineError as exc:
             raise exc.error from exc
         await parts.store.persist_thread(thread_id)
-        await parts.store.shutdown_thread(thread_id)
+        token = await parts.store.shutdown_thread(thread_id)
         if dropped:
             print(_named(dropped), file=sys.stderr)
-        print(thread_id)
+        acknowledge(thread_id, json, thread_id=thread_id, token=token)
 
     return with_store(context, work, makes_it=True)
 
 
-def append(context: typer.Context, thread: ThreadArgument) -> int:
+def append(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOption = False) -> int:
     """Append the items on standard input as they come, as a live writer; say of each batch that it is kept.
 
     Whoever writes the thread elsewhere is taken over from, and told so. An archived thread stays archived.
@@ -89,7 +90,7 @@ def append(context: typer.Context, thread: ThreadArgument) -> int:
                 # Not before there is something to say: resuming takes the thread from whoever writes it.
                 await store.resume_thread(ResumeThreadParams(thread_id=thread_id, include_archived=True))
                 came = True
-            kept = await _keep(store, thread_id, lines, kept)
+            kept = await _keep(store, thread_id, lines, kept, json)
         if not came:
             raise nothing_came()
         await store.shutdown_thread(thread_id)
@@ -97,7 +98,9 @@ def append(context: typer.Context, thread: ThreadArgument) -> int:
     return with_store(context, work)
 
 
-async def _keep(store: EventSourcedThreadStore, thread_id: ThreadId, lines: Sequence[Line], before: int) -> int:
+async def _keep(
+    store: EventSourcedThreadStore, thread_id: ThreadId, lines: Sequence[Line], before: int, as_json: bool
+) -> int:
     """Append and acknowledge the lines up to the first bad one; return how many items were kept in all."""
     from eventstore.errors import EventStoreError
 
@@ -109,13 +112,21 @@ async def _keep(store: EventSourcedThreadStore, thread_id: ThreadId, lines: Sequ
     kept = len(good) - dropped.total()
     if good:
         try:
-            await store.flush_thread(thread_id)
+            token = await store.flush_thread(thread_id)
         except EventStoreError as exc:
             # Whoever pipes a long file has to know where to begin again.
             exc.args = (f"{exc}; acknowledged before it: {counted(before, 'item')}",)
             raise
         told = f"acknowledged {counted(kept, 'item')}, {before + kept:,} in all"
-        print(f"{told}; {_named(dropped)}" if dropped else told, flush=True)
+        acknowledge(
+            f"{told}; {_named(dropped)}" if dropped else told,
+            as_json,
+            thread_id=thread_id,
+            acknowledged=kept,
+            in_all=before + kept,
+            dropped=dict(dropped),
+            token=token,
+        )
     if error is not None:
         await store.shutdown_thread(thread_id)
         raise type(error)(f"{error}; acknowledged before it: {counted(before + kept, 'item')}") from error

@@ -73,6 +73,7 @@ def stored_thread(thread_id: ThreadId, summary: Summary, head: Head, *, damaged:
             "item_count": head.items,
             "damaged": damaged,
             "history": None,
+            "token": None,
         },
     )
 

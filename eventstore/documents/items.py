@@ -134,3 +134,6 @@ class Receipt(NamedTuple):
     """How many items were taken."""
     dropped: tuple[str, ...] = ()
     """The types (`event_msg/warning`) of the items which the persistence policy does not keep, in order."""
+    token: str | None = None
+    """The consistency token of the append: a read that is given it reflects it, once it counts; None while it is not in
+    the log."""

@@ -75,12 +75,16 @@ class AppendThreadItemsParams(Document):
 class LoadThreadHistoryParams(Document):
     thread_id: ThreadIdField
     include_archived: bool = False
+    at_least: Text | None = None
+    """A consistency token, as appends and commands return it: the answer reflects no less than what it names."""
 
 
 class ReadThreadParams(Document):
     thread_id: ThreadIdField
     include_archived: bool = False
     include_history: bool = False
+    at_least: Text | None = None
+    """A consistency token, as appends and commands return it: the answer reflects no less than what it names."""
 
 
 class ReadItemsParams(Document):
@@ -91,6 +95,8 @@ class ReadItemsParams(Document):
     """The `next_cursor` of the page before."""
     sort_direction: SortDirection = SortDirection.ASC
     """Desc begins with the latest item."""
+    at_least: Text | None = None
+    """A consistency token, as appends and commands return it: the answer reflects no less than what it names."""
 
 
 class ListThreadsParams(Document):
@@ -109,6 +115,10 @@ class ListThreadsParams(Document):
     search_term: Text | None = None
     use_state_db_only: bool = False
     """Accepted for the contract's sake: there is nothing else to scan here."""
+    exact: bool = False
+    """Wait until the views have come to the log's end as it is now; otherwise what nobody flushed may be missing."""
+    at_least: Text | None = None
+    """A consistency token, as appends and commands return it: the answer reflects no less than what it names."""
 
 
 class UpdateThreadMetadataParams(Document):

@@ -98,6 +98,8 @@ class StoredThread(Document):
     damaged: str | None = None
     """Why the thread cannot be read on, as listings say it; None for every healthy thread."""
     history: StoredThreadHistory | None = None
+    token: str | None = Field(default=None, exclude=True)
+    """The consistency token of the change that returned this; None of what was only read."""
 
 
 class ThreadPage(Document):

@@ -83,6 +83,10 @@ class KafkaFeed:
         return f"<KafkaFeed {self._reader!r}>"
 
     @property
+    def identity(self) -> str:
+        return f"kafka/{self._reader.cluster_id}/{self._reader.topic}"
+
+    @property
     def partitions(self) -> int:
         return self._reader.partitions
 

@@ -66,6 +66,10 @@ class KafkaReader:
     def __repr__(self) -> str:
         return f"<KafkaReader {self._url} partitions={self.partitions}>"
 
+    @property
+    def topic(self) -> str:
+        return self._url.topic
+
     async def open(self) -> None:
         """Connect and look the topic up.
 

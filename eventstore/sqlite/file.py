@@ -40,6 +40,8 @@ class SqliteFile:
         self.within = within
         self.synchronous = synchronous
         self._in_force = ""
+        self.identity = ""
+        """Names the log in the file; known once it is open."""
         self.migrated_from: Path | None = None
         self.writing: Room
         self.reading: Room
@@ -146,6 +148,7 @@ class SqliteFile:
             patiently(connection, "PRAGMA journal_mode = WAL", self.path, within=self.within)
             if not newest:
                 self.migrated_from = migrations.migrate(connection, self.path, upgrades, within=self.within)
+            (self.identity,) = connection.execute("SELECT id FROM log_identity").fetchone()
             _wait_in_the_room(connection)
         return connection
 

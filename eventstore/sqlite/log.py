@@ -145,6 +145,10 @@ class SqliteFeed:
         self._recent = recent
 
     @property
+    def identity(self) -> str:
+        return f"sqlite/{self._file.identity}"
+
+    @property
     def partitions(self) -> int:
         return 1
 

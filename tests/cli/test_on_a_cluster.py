@@ -20,10 +20,11 @@ from tests.support.cluster import a_log, a_worker, joined
 ROOT = Path(__file__).parent.parent.parent
 NOBODY = "127.0.0.1:9"
 """A port at which nothing answers."""
+HELLO = '{"type":"event_msg","payload":{"type":"user_message","message":"hello"}}\n'
 
 
-async def ran(*words: str, log: str = "", views: str = "", **environment: str) -> Ended:
-    """Run a command as a process of its own."""
+async def ran(*words: str, log: str = "", views: str = "", given: str = "", **environment: str) -> Ended:
+    """Run a command as a process of its own, with `given` on standard input."""
     named = {"EVENTSTORE_LOG": log, "EVENTSTORE_VIEWS": views, **environment}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -31,16 +32,17 @@ async def ran(*words: str, log: str = "", views: str = "", **environment: str) -
         "eventstore.cli",
         *words,
         env={**os.environ, "PYTHONPATH": str(ROOT), **{name: value for name, value in named.items() if value}},
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await process.communicate(given.encode())
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def done(settings: Settings, *words: str) -> str:
-    ended = await ran(*words, log=settings.log, views=settings.views)
+async def done(settings: Settings, *words: str, given: str = "") -> str:
+    ended = await ran(*words, log=settings.log, views=settings.views, given=given)
     assert ended.code == 0, ended
     return ended.out
 
@@ -70,6 +72,25 @@ async def test_a_home_is_imported_looked_at_and_copied_to_a_file_and_back(tmp_pa
     assert (0, True) == (copied.code, copied.out.endswith("every thread is the same in both\n")), copied
     names = {thread["thread_id"]: thread["name"] for thread in json.loads(there.out)["items"]}
     assert names == {one["thread_id"]: one["name"] for one in listed} | {thread: "renamed here"}
+
+
+async def test_a_token_of_one_process_is_waited_for_by_another_and_no_longer_than_it_may() -> None:
+    async with a_log(partitions=2) as settings:
+        async with a_worker(settings):
+            thread = json.loads(await done(settings, "new", "--json", given=HELLO))["thread_id"]
+            renamed = json.loads(await done(settings, "rename", thread, "renamed", "--json"))
+            listed = json.loads(await done(settings, "list", "--json", "--at-least", renamed["token"]))["items"]
+            exact = json.loads(await done(settings, "list", "--json", "--exact"))["items"]
+        # Nobody folds any more: what is said now counts, and a listing would wait for it in vain.
+        told = await ran("rename", thread, "later", log=settings.log, views=settings.views, EVENTSTORE_WITHIN="5")
+        behind = await ran("list", "--exact", log=settings.log, views=settings.views, EVENTSTORE_WITHIN="3")
+        shown = await done(settings, "show", thread, "--at-least", renamed["token"])
+
+    assert ["renamed"] == [one["name"] for one in listed]
+    assert listed == exact
+    assert (5, True) == (told.code, "counts" in told.err), told
+    assert (5, True) == (behind.code, "did not come to" in behind.err), behind
+    assert "renamed" in shown
 
 
 async def test_a_topic_is_made_checked_and_described() -> None:

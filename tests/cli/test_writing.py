@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -275,3 +276,36 @@ def test_who_did_it_is_in_the_events(cli: CommandLine, thread: str, monkeypatch:
     monkeypatch.setenv("EVENTSTORE_ACTOR", "bob")
     cli.done("unarchive", thread)
     assert [record["actor"] for record in cli.done("events", thread, "--json").lines[-2:]] == ["ann", "bob"]
+
+
+def test_every_acknowledgement_has_a_token_that_reads_take(cli: CommandLine, thread: str) -> None:
+    made = cli.done("new", "--json", given=asked("hello")).json
+    kept = cli.done("append", thread, "--json", given=said("a", "b") + WARNING + "\n").lines
+    renamed = cli.done("rename", thread, "a name", "--json").json
+    changed = cli.done("set", thread, "model=m", "--json").json
+    archived = cli.done("archive", thread, "--json").json
+    back = cli.done("unarchive", thread, "--json").json
+    deleted = cli.done("delete", made["thread_id"], "--yes", "--json").json
+
+    assert {"event_msg/warning": 1} == kept[-1]["dropped"]
+    assert (2, 2) == (sum(line["acknowledged"] for line in kept), kept[-1]["in_all"])
+    assert [4, 5, 7] == [done["version"] for done in (renamed, changed, back)]
+    tokens = [done["token"] for done in (made, *kept, renamed, changed, archived, back, deleted)]
+    assert len(tokens) == len(set(tokens))
+    for token in tokens:
+        assert cli.done("show", thread, "--at-least", token).out
+        assert cli.done("history", thread, "--at-least", token).out
+        assert [thread] == [one["thread_id"] for one in cli.threads("--at-least", token, "--exact")]
+    repeated = [word for token in tokens for word in ("--at-least", token)]
+    assert [thread] == [one["thread_id"] for one in cli.threads(*repeated)]
+
+
+@pytest.mark.parametrize("command", ["list", "show", "history"])
+def test_a_token_of_another_store_is_refused_and_so_is_what_is_none(
+    cli: CommandLine, thread: str, command: str, tmp_path: Path
+) -> None:
+    another = cli.on(tmp_path / "another.db").done("new", "--json", given=asked("hello")).json["token"]
+    for token, says in ((another, "is of the log sqlite/"), ("x", "is no consistency token")):
+        ended = cli(command, *([] if command == "list" else [thread]), "--at-least", token)
+        assert (2, "") == (ended.code, ended.out)
+        assert says in ended.err

@@ -45,7 +45,7 @@ async def test_archiving_moves_a_thread_from_one_listing_to_the_other_and_back(s
     answered = await unarchive(store, thread_id)
     assert ([thread_id], []) == (await listed(store, archived=False), await listed(store, archived=True))
     assert (None, "hello") == (answered.archived_at, answered.preview)
-    assert answered == await read(store, thread_id)
+    assert answered.model_copy(update={"token": None}) == await read(store, thread_id)
 
 
 async def test_an_open_writer_does_not_stand_in_the_way(store: ThreadStore) -> None:

@@ -33,7 +33,7 @@ async def test_the_receipt_bears_the_name_that_was_given(store: ThreadStore) -> 
 
     receipt = await append(store, thread_id, user_message("more"), warning("no"), append_id=name.upper())
 
-    assert Receipt(append_id=name, appended=1, dropped=("event_msg/warning",)) == receipt
+    assert Receipt(append_id=name, appended=1, dropped=("event_msg/warning",)) == receipt._replace(token=None)
 
 
 async def test_a_repetition_by_the_same_writer_adds_nothing(store: ThreadStore) -> None:

@@ -544,6 +544,45 @@ async def test_an_exact_page_waits_for_what_is_logged(made: Rig, feed: Partition
     assert [teller.thread_id] == [row.thread_id for row in (await waiting).rows]
 
 
+@pytest.mark.parametrize("asked", ["exact", "at_least"])
+async def test_a_page_that_the_views_do_not_come_to_in_time_is_behind(
+    server: RedisServer, feed: PartitionedFeed, asked: str
+) -> None:
+    async with rig(server.url, feed, partitions=PARTITIONS, within=0.5) as made:
+        await made.serve()
+        teller = Teller(feed)
+        partition, offset = teller.say("hello")
+        more: dict[str, Any] = {"exact": True} if asked == "exact" else {"at_least": {partition: offset + 1}}
+
+        with pytest.raises(ViewsBehind, match=rf"partition {partition} are at 0, and did not come to 2 within 0\.5 s"):
+            await made.shared.page(ListThreadsParams(), **more)
+        view = await made.shared.get(teller.thread_id, at_least=offset + 1)
+        assert view is not None
+        assert (view.state.head.items, view.checkpoint) == (2, 2), "of one thread the log has the answer"
+
+        waiting = asyncio.ensure_future(made.shared.page(ListThreadsParams(), **more))
+        await made.fold()
+        assert [teller.thread_id] == [row.thread_id for row in (await waiting).rows]
+        with pytest.raises(InvalidRequest, match="names offset 7 of partition 0, and the log ends at"):
+            await made.shared.page(ListThreadsParams(), at_least={0: 8})
+
+
+async def test_a_look_that_is_given_a_checkpoint_reads_the_tail_and_one_that_is_not_does_not(
+    made: Rig, feed: PartitionedFeed
+) -> None:
+    teller = Teller(feed)
+    await made.serve()
+    _, offset = teller.say("hello")
+
+    for at_least, items in ((0, 1), (offset, 1), (offset + 1, 2)):
+        view = await made.shared.get(teller.thread_id, at_least=at_least)
+        assert view is not None
+        assert items == view.state.head.items
+    assert feed.replayed == 1
+    with pytest.raises(InvalidRequest, match="and the log ends at 2"):
+        await made.shared.get(teller.thread_id, at_least=9)
+
+
 # Listings.
 
 

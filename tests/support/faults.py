@@ -125,8 +125,8 @@ class OvertakenViews(PassingViews):
             raise ViewsBehind("ordered by the test")
         return await super().reach(position, thread_id, within=within)
 
-    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
-        view = await super().get(thread_id, span=span)
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
+        view = await super().get(thread_id, span=span, at_least=at_least)
         if view is None or not self.forgetful:
             return view
         self.fired += 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from eventstore.documents.items import Position
 from eventstore.documents.params import ListThreadsParams
 from eventstore.events import Item
 from eventstore.ids import ThreadId
-from eventstore.ports import Entry, EventFeed, RowPage, ThreadView, ThreadViews
+from eventstore.ports import NOTHING_ASKED, Entry, EventFeed, RowPage, ThreadView, ThreadViews
 
 
 class PassingViews:
@@ -20,14 +20,16 @@ class PassingViews:
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
         return await self.views.reach(position, thread_id, within=within)
 
-    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
-        return await self.views.get(thread_id, span=span)
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
+        return await self.views.get(thread_id, span=span, at_least=at_least)
 
     async def refold(self, thread_id: ThreadId, *, within: float) -> None:
         await self.views.refold(thread_id, within=within)
 
-    async def page(self, query: ListThreadsParams) -> RowPage:
-        return await self.views.page(query)
+    async def page(
+        self, query: ListThreadsParams, *, exact: bool = False, at_least: Mapping[int, int] = NOTHING_ASKED
+    ) -> RowPage:
+        return await self.views.page(query, exact=exact, at_least=at_least)
 
     async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
         return await self.views.matching(prefix, limit=limit, deleted=deleted)
@@ -41,6 +43,10 @@ class PassingFeed:
 
     def __init__(self, feed: EventFeed) -> None:
         self.feed = feed
+
+    @property
+    def identity(self) -> str:
+        return self.feed.identity
 
     @property
     def partitions(self) -> int:

@@ -177,7 +177,7 @@ class _ViewsOfWhatIsHeld(PassingViews):
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
         return await self.get(thread_id)
 
-    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
         view = await self.views.get(thread_id, span=span)
         held = self._log.held
         if held is None or held.thread_id != thread_id:

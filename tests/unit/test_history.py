@@ -36,7 +36,7 @@ def entries(events: Sequence[Event | UnreadableRecord]) -> list[Entry]:
 class Nothing(PassingViews):
     """Views that have folded nothing yet."""
 
-    async def get(self, thread_id: ThreadId, *, span: slice | None = None) -> ThreadView | None:
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
         return None
 
 
