@@ -148,9 +148,10 @@ def schema_texts() -> Mapping[int, str]:
 
 @cache
 def schemas_known() -> str:
-    """Return a text that changes whenever other schemas can be read, without any Avro."""
-    texts = "".join(text for _, text in sorted(schema_texts().items()))
-    return f"{crc32(texts.encode()):08x}"
+    """Return how many schemas can be read, and a text that changes with them, without any Avro."""
+    schemas = schema_texts()
+    texts = "".join(text for _, text in sorted(schemas.items()))
+    return f"{len(schemas)}-{crc32(texts.encode()):08x}"
 
 
 def schema_fingerprint(schema_text: str) -> bytes:

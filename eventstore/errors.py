@@ -103,6 +103,10 @@ class UnreadableEvent(Broken):
     """A record of ours cannot be understood by this version; its thread is frozen there."""
 
 
+class Superseded(Broken):
+    """A later version of this program keeps the views; upgrade this one."""
+
+
 class LogTruncated(Broken):
     """The log begins after the thread's start; its history would be short."""
 

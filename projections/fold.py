@@ -13,12 +13,27 @@ from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, freeze, st
 from projections.ports import ThreadChange
 
 FOLD = 1
-"""Raised whenever the same log would give other views: older views are then dropped and folded anew."""
+"""Raised whenever the same log would give other views: older views are then dropped and folded anew. So also when a
+record is understood that was not before: threads which it froze are whole in the views that are folded then."""
 
 
 def fold_in_force() -> str:
     """Name the fold of this version; one that knows another schema understands other records, so that is named too."""
     return f"{FOLD}/{schemas_known()}"
+
+
+def is_newer(fold: str) -> bool:
+    """Whether that fold, as its version names it, is a later version's than this one's.
+
+    Of any two folds exactly one is: where workers of both are at work, they agree on whose views are to serve.
+    """
+    return _rank(fold) > _rank(fold_in_force())
+
+
+def _rank(fold: str) -> tuple[int, int, str]:
+    number, _, schemas = fold.partition("/")
+    known, _, digest = schemas.partition("-")
+    return (int(number), int(known), digest) if number.isdecimal() and known.isdecimal() else (-1, -1, fold)
 
 
 @dataclass(slots=True)

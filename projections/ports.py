@@ -134,6 +134,7 @@ class Generations(Protocol):
         """Say whether views of this version's fold serve.
 
         Raises:
+            Superseded: Those of a later version do, and are not to be replaced.
             ViewsUnavailable: They cannot be read.
         """
         ...

@@ -6,12 +6,14 @@ and as the log was when its building began: readers never go back. A generation 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from eventstore.errors import TopicMisconfigured, ViewsAheadOfLog
+from eventstore.errors import Superseded, TopicMisconfigured, ViewsAheadOfLog
 from eventstore.ports import EventFeed
-from projections.fold import fold_in_force
+from projections.fold import fold_in_force, is_newer
 from projections.ports import Mark
 from projections.redis_shards import Shards, script
 from projections.redis_views import event_id_of
@@ -47,6 +49,14 @@ class Generation(NamedTuple):
     """Offset of the last record that was folded; -1 for none."""
     last_id: str
     """That record's event id; empty for a record that could not be read."""
+
+
+class RolledBack(NamedTuple):
+    """What became of partitions that were to be rolled back."""
+
+    switched: tuple[int, ...]
+    refused: dict[int, str]
+    """Why not, by partition."""
 
 
 class Generations:
@@ -94,10 +104,19 @@ class Generations:
         """Say whether views of this version's fold serve.
 
         Raises:
+            Superseded: Those of a later version do. Two versions would otherwise replace each other's for ever.
             ViewsUnavailable: They cannot be read.
         """
-        fold = fold_in_force()
-        return any(found.role is Role.SERVING and found.fold == fold for found in await self.all(partition))
+        serving = _in_role(Role.SERVING, await self.all(partition))
+        if serving is None or serving.fold == fold_in_force():
+            return serving is not None
+        if is_newer(serving.fold):
+            raise Superseded(
+                f"the views of {self._shards.name}/{partition} at {self._shards.address} are a later version's "
+                f"(fold {serving.fold}, and this one's is {fold_in_force()}): upgrade this worker; to go back to this "
+                "version, end the workers of the later one and give eventstore rebuild"
+            )
+        return False
 
     async def switch(self, partition: int, generation: int) -> bool:
         """Let the generation serve; False, and nothing changed, if it is not as far as it has to be.
@@ -107,6 +126,40 @@ class Generations:
             ViewsUnavailable: It may have been switched or not; switching again is harmless.
         """
         return await self._switch(partition, str(generation))
+
+    async def roll_back_all(self, partitions: Iterable[int]) -> RolledBack:
+        """Let the generations before serve again in all the partitions, or in none if it is refused in one.
+
+        Only where a partition is folded on between the look at it and its switch some may be switched and others not,
+        which harms nobody: each partition's views are whole.
+
+        Raises:
+            ViewsUnavailable: Some may have been switched or not; look before rolling back again.
+        """
+        wanted = list(partitions)
+        objections = await asyncio.gather(*map(self._objection, wanted))
+        refused = {partition: why for partition, why in zip(wanted, objections, strict=True) if why is not None}
+        if refused:
+            return RolledBack((), refused)
+        done = []
+        for partition in wanted:
+            if await self.roll_back(partition):
+                done.append(partition)
+            else:
+                refused[partition] = "those that serve were folded on just now"
+        return RolledBack(tuple(done), refused)
+
+    async def _objection(self, partition: int) -> str | None:
+        """Say why the partition's views before cannot serve again; None if they can as it is."""
+        found = await self.all(partition)
+        previous, serving = _in_role(Role.PREVIOUS, found), _in_role(Role.SERVING, found)
+        if previous is None:
+            return "there are none"
+        if previous.fold != fold_in_force():
+            return f"they are of another version's fold, {previous.fold}: roll back with that version"
+        if serving is not None and previous.checkpoint < serving.checkpoint:
+            return f"they are at {previous.checkpoint}, and those that serve are at {serving.checkpoint}"
+        return None
 
     async def roll_back(self, partition: int) -> bool:
         """Let the generation serve that served before, once it is folded up to the serving one: the rule is the same.
@@ -194,3 +247,7 @@ class Generations:
         """Return the event id of the record at the offset or, where there is a hole, of the one behind it."""
         entries = await self._feed.read(partition, start=offset, limit=1)
         return event_id_of(entries[0]) if entries else ""
+
+
+def _in_role(role: Role, generations: Iterable[Generation]) -> Generation | None:
+    return next((generation for generation in generations if generation.role is role), None)

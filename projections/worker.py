@@ -190,10 +190,17 @@ class Worker:
         projector = Projector(self._group, self._make_views(generation), partition=partition, batch=self._batch)
         at_the_end = True
         while not self._stopping.is_set():
-            if at_the_end and await self._generations.switch(partition, generation):
-                self._log.info("views are built", partition=partition, generation=generation)
+            if at_the_end and await self._switch(partition, generation):
                 return
             at_the_end = await self._step(partition, projector) is None
+
+    async def _switch(self, partition: int, generation: int) -> bool:
+        """Let what was built serve, unless a worker of a later version was first; say whether views serve now."""
+        if not await self._generations.serves(partition):
+            if not await self._generations.switch(partition, generation):
+                return False
+            self._log.info("views are built", partition=partition, generation=generation)
+        return True
 
     async def _follow(self, partition: int) -> None:
         projector = Projector(self._group, self._make_views(None), partition=partition, batch=self._batch)

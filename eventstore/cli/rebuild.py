@@ -82,19 +82,17 @@ def _told(rebuilt: list[Rebuilt]) -> int:
 
 
 async def _roll_back(parts: Clustered) -> int:
-    refused = [
-        partition
-        for partition in range(parts.feed.partitions)
-        if not await parts.cluster.generations.roll_back(partition)
-    ]
-    if refused:
-        print(
-            f"the views before are behind in {counted(len(refused), 'partition')}, and readers never go back: "
-            "rebuild instead"
-        )
-        return _DIFFERENT
-    print("the views before serve again")
-    return 0
+    done = await parts.cluster.generations.roll_back_all(range(parts.feed.partitions))
+    for partition, why in done.refused.items():
+        print(f"partition {partition} is as it was: of the views before, {why}")
+    if not done.refused:
+        print("the views before serve again")
+        return 0
+    if done.switched:
+        print(f"in {counted(len(done.switched), 'other partition')} they serve again; rebuild the rest, or all")
+    else:
+        print("nothing was changed; readers never go back, so rebuild instead")
+    return _DIFFERENT
 
 
 class _Board:

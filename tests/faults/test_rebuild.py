@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from eventstore import ListThreadsParams
+from eventstore import ListThreadsParams, new_thread_id
 from eventstore.ids import ThreadId
 from eventstore.kafka.group import KafkaFollower
 from eventstore.wiring import Clustered, open_clustered, rebuild_of, stored_views
@@ -17,7 +18,7 @@ from projections.rebuild import Progress, Rebuild
 from projections.redis_views import RedisViews
 from projections.verify import first_difference
 from tests.support.cluster import a_log, a_worker
-from tests.support.threads import a_cold_thread, a_live_thread, said, say
+from tests.support.threads import a_cold_thread, a_live_thread, append, created, said, say, user_message
 
 PARTITIONS = 2
 
@@ -127,6 +128,36 @@ async def test_a_rebuild_is_taken_back_unless_readers_would_go_back() -> None:
         await parts.store.flush_thread(thread_id)
         assert not await parts.cluster.generations.roll_back(partition), "the second has not folded what came since"
         assert ["one", "two"] == await said(parts.store, thread_id)
+
+
+async def test_all_partitions_are_taken_back_or_none() -> None:
+    async with a_followed_store() as parts, rebuilding(parts) as rebuild:
+        generations = parts.cluster.generations
+        await rebuild.run(1, verify=False, tell=in_silence)
+        refused = await generations.roll_back_all(range(PARTITIONS))
+        assert ((), {0: "there are none"}) == refused
+        assert [1, 2] == [mark.generation for mark in await marks(parts)]
+
+        await rebuild.run(0, verify=False, tell=in_silence)
+        ahead = await a_thread_in(parts, 1)
+        refused = await generations.roll_back_all(range(PARTITIONS))
+        assert ((), [1]) == (refused.switched, [*refused.refused])
+        assert re.fullmatch(r"they are at \d+, and those that serve are at \d+", refused.refused[1])
+        assert [2, 2] == [mark.generation for mark in await marks(parts)]
+
+        await rebuild.run(1, verify=False, tell=in_silence)
+        assert ((0, 1), {}) == await generations.roll_back_all(range(PARTITIONS))
+        assert [1, 2] == [mark.generation for mark in await marks(parts)]
+        assert {ahead} == await listed(parts)
+
+
+async def a_thread_in(parts: Clustered, partition: int) -> ThreadId:
+    """Make a thread that lies in the partition."""
+    thread_id = next(made for made in iter(new_thread_id, None) if parts.feed.partition_of(made) == partition)
+    await created(parts.store, thread_id)
+    await append(parts.store, thread_id, user_message("hello"))
+    await parts.store.flush_thread(thread_id)
+    return thread_id
 
 
 async def test_what_differs_is_told_and_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:

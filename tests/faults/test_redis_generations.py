@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from eventstore.documents.params import ListThreadsParams
-from eventstore.errors import InvalidRequest, TopicMisconfigured, ViewsAheadOfLog
-from projections.fold import fold
+from eventstore.errors import InvalidRequest, Superseded, TopicMisconfigured, ViewsAheadOfLog
+from projections.fold import FOLD, fold
 from projections.projector import Projector
 from projections.redis_edge import NotBuilt
 from projections.redis_generations import Role
@@ -129,6 +129,25 @@ async def test_a_building_that_was_cut_short_is_gone_on_with_and_one_of_another_
     assert {1: Role.BUILDING, 2: Role.BUILDING} == await roles(made)
     with pytest.raises(NotBuilt):
         await fold_one(made, first.generation, 2)
+
+
+async def test_of_two_versions_the_later_ones_views_serve_whoever_comes_last(
+    made: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made.serve()
+    assert await made.generations.serves(0)
+
+    monkeypatch.setattr("projections.fold.FOLD", FOLD + 1)
+    assert not await made.generations.serves(0), "an earlier version's are to be built anew"
+    await made.serve()
+    assert await made.generations.serves(0)
+
+    monkeypatch.setattr("projections.fold.FOLD", FOLD)
+    for _ in range(2):
+        with pytest.raises(Superseded, match=rf"\(fold {FOLD + 1}/.*, and this one's is {FOLD}/.*\): upgrade"):
+            await made.generations.serves(0)
+    refused = await made.generations.roll_back_all([0])
+    assert (0,) == refused.switched, "who rolls back says so"
 
 
 async def test_a_dropped_generation_leaves_nothing_behind(

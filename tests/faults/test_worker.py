@@ -9,7 +9,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,12 +26,20 @@ from eventstore.store import ThreadStore
 from eventstore.wiring import Clustered, open_clustered, stored_views
 from projections.fold import FOLD
 from projections.metrics import Metrics
+from projections.redis_generations import Role
 from projections.verify import first_difference
+from projections.worker import Stage
 from tests.contract.test_retry import BEYOND, an_earlier_version
 from tests.support.cluster import a_log, a_worker
 from tests.support.threads import a_cold_thread, a_live_thread, patch, read, said, say
 
 ROOT = Path(__file__).parent.parent.parent
+A_LATER_VERSION = """
+import sys, projections.fold
+projections.fold.FOLD += 1
+from eventstore.cli import main
+sys.exit(main(["worker", *sys.argv[1:]]))
+"""
 WITHIN = 60.0
 """Seconds for what takes a few on a quiet machine."""
 
@@ -50,7 +58,9 @@ async def differences(parts: Clustered) -> list[str]:
 
 
 @asynccontextmanager
-async def a_process(settings: Settings, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def a_process(
+    settings: Settings, *arguments: str, program: Sequence[str] = ("-m", "projections")
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `python -m projections` for the block; kill it if it is there still."""
     environment = {
         **os.environ,
@@ -59,7 +69,7 @@ async def a_process(settings: Settings, *arguments: str) -> AsyncIterator[asynci
         "EVENTSTORE_VIEWS": settings.views,
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "projections", *arguments, env=environment, stderr=asyncio.subprocess.PIPE
+        sys.executable, *program, *arguments, env=environment, stderr=asyncio.subprocess.PIPE
     )
     try:
         yield process
@@ -75,6 +85,17 @@ async def logged(process: asyncio.subprocess.Process, event: str) -> None:
     async with asyncio.timeout(WITHIN):
         while event.encode() not in (line := await process.stderr.readline()):
             assert line, "the worker has ended"
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Look again and again until it is so."""
+    async with asyncio.timeout(WITHIN):
+        while not is_so():
+            await later_on()
+
+
+async def later_on() -> None:
+    await asyncio.sleep(0.05)
 
 
 async def test_views_that_are_lost_while_nothing_happens_are_built_again() -> None:
@@ -129,6 +150,33 @@ async def test_a_worker_that_understands_what_froze_a_thread_folds_it_by_itself(
             assert (BEYOND, ["bad", "behind"]) == (named.name, await said(parts.store, bad))
             assert ["good"] == await said(parts.store, good)
             assert [] == await differences(parts)
+
+
+async def test_workers_of_two_versions_do_not_build_against_each_other_for_ever() -> None:
+    """Whoever comes last, the later version's views serve, and the earlier one's worker says what to do."""
+    async with (
+        a_log(partitions=1) as settings,
+        a_worker(settings) as earlier,
+        open_clustered(settings) as parts,
+    ):
+        await earlier.ready()
+        thread_id = await a_live_thread(parts.store, "one")
+        async with a_process(settings, program=("-c", A_LATER_VERSION)) as later:
+            await logged(later, "views are built")
+            await until(lambda: earlier.stages[0] is Stage.BROKEN)
+            await say(parts.store, thread_id, "two")
+            end = await parts.feed.end(0)
+            async with asyncio.timeout(WITHIN):
+                while (generations := await parts.cluster.generations.all(0))[-1].checkpoint < end:
+                    await later_on()
+            # Told to look again at once, as after a rebalance, the earlier one leaves them alone.
+            await earlier.let_go()
+            await earlier.take([0])
+            await until(lambda: earlier.stages[0] is Stage.BROKEN)
+
+            assert [1, 2] == [generation.number for generation in await parts.cluster.generations.all(0)]
+            assert (2, Role.SERVING) == generations[-1][:2]
+            assert ["one", "two"] == await said(parts.store, thread_id), "the log answers an earlier version's reader"
 
 
 async def test_a_worker_that_is_told_to_end_leaves_its_group_and_another_goes_on() -> None:

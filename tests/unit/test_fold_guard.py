@@ -6,13 +6,14 @@ from dataclasses import asdict
 from hashlib import sha256
 
 import orjson
+import pytest
 
 from eventstore.documents.items import Position
 from eventstore.events import Event, Field, Item, ItemsAppended, MetadataPatched, ThreadArchived, ThreadCreated
 from eventstore.ids import EventId, ThreadId, WriterId
 from eventstore.ports import Entry
 from eventstore.state import head_to_json
-from projections.fold import FOLD, fold
+from projections.fold import FOLD, fold, is_newer
 
 THREAD = ThreadId("01a00000-0000-7000-8000-000000000001")
 SAYS = {"thread_id": THREAD, "occurred_at": 1_760_000_000_000_000, "actor": "ann"}
@@ -47,3 +48,14 @@ def test_who_changes_what_the_fold_gives_raises_its_number() -> None:
     seen = orjson.dumps([head_to_json(state.head), asdict(state.summary), state.start], option=orjson.OPT_SORT_KEYS)
 
     assert (FOLD, sha256(seen).hexdigest()[:16]) == (1, "e4997a7b83e07225")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [("1/1-ffffffff", "2/1-00000000"), ("2/1-ffffffff", "2/2-00000000"), ("9/1-0", "10/1-0"), ("2/1-0a", "2/1-0b")],
+)
+def test_of_any_two_folds_one_is_the_later(monkeypatch: pytest.MonkeyPatch, earlier: str, later: str) -> None:
+    for ours, theirs, expected in ((earlier, later, True), (later, earlier, False), (earlier, earlier, False)):
+        monkeypatch.setattr("projections.fold.fold_in_force", lambda ours=ours: ours)
+        assert expected is is_newer(theirs)
+    assert not is_newer("of another program")
