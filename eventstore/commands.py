@@ -59,8 +59,18 @@ class Counted(NamedTuple):
 class Commands:
     """Sends commands and waits for their verdicts."""
 
-    def __init__(self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        feed: EventFeed,
+        views: ThreadViews,
+        *,
+        actor: str | None,
+        within: float,
+        durable: bool = False,
+    ) -> None:
         self._log = log
+        self._durable = durable
         self._feed = feed
         self._views = views
         self._actor = actor
@@ -158,6 +168,9 @@ class Commands:
         self, position: Position, thread_id: ThreadId, *, within: float
     ) -> tuple[ThreadView | None, ViewsBehind | None]:
         """Return the thread as of the position: from the views or, if these are behind, from the log."""
+        if self._durable:
+            # As soon as it counts, wherever that is to be seen.
+            return await self._views.get(thread_id, at_least=position.offset + 1), None
         try:
             return await self._views.reach(position, thread_id, within=within), None
         except (ViewsBehind, ViewsUnavailable) as exc:

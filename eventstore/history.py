@@ -272,6 +272,10 @@ def _judged(thread_id: ThreadId, state: ThreadState, entry: Entry) -> Judged | N
         raise _unreadable(thread_id, entry, f"the fold raised {exc!r}") from exc
 
 
+UNSEEN = ThreadView(UNKNOWN_THREAD, 0)
+"""What is known of a thread of which nothing was read."""
+
+
 async def caught_up(feed: EventFeed, thread_id: ThreadId, view: ThreadView) -> ThreadView:
     """Return the view as it is when what lies behind it, up to the log's end sampled now, is folded too.
 
@@ -288,18 +292,16 @@ async def caught_up(feed: EventFeed, thread_id: ThreadId, view: ThreadView) -> T
     return ThreadView(state, end, indexed)
 
 
-UNSEEN = ThreadView(UNKNOWN_THREAD, 0)
-"""What is known of a thread of which nothing was read."""
-
-
-async def state_at(feed: EventFeed, thread_id: ThreadId, position: Position) -> ThreadState:
-    """Return the thread as of its entry at `position`, from the log alone.
+async def state_at(
+    feed: EventFeed, thread_id: ThreadId, position: Position, *, since: ThreadView = UNSEEN
+) -> ThreadState:
+    """Return the thread as of its entry at `position`, or as of `since` if that is later, from the log alone.
 
     Raises:
         UnreadableEvent: A record of the thread up to there cannot be understood.
     """
-    state = UNKNOWN_THREAD
-    async for _, _, done in replayed(feed, thread_id, UNKNOWN_THREAD, start=0, stop=position.offset + 1):
+    state = since.state
+    async for _, _, done in replayed(feed, thread_id, state, start=since.checkpoint, stop=position.offset + 1):
         state = done.state
     return state
 

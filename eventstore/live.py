@@ -83,8 +83,18 @@ class LiveThread:
 class LiveThreads:
     """The registry of live threads, and the verbs that need one."""
 
-    def __init__(self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None, within: float) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        feed: EventFeed,
+        views: ThreadViews,
+        *,
+        actor: str | None,
+        within: float,
+        durable: bool = False,
+    ) -> None:
         self._log = log
+        self._durable = durable
         self._feed = feed
         self._views = views
         self._actor = actor
@@ -217,7 +227,7 @@ class LiveThreads:
             raise InvalidRequest(f"thread {thread_id} already has a live local writer")
 
     def _new_writer(self, thread_id: ThreadId) -> Writer:
-        return Writer(self._log, self._feed, self._views, thread_id, actor=self._actor)
+        return Writer(self._log, self._feed, self._views, thread_id, actor=self._actor, durable=self._durable)
 
     async def _open(self, live: LiveThread, params: ResumeThreadParams) -> None:
         """Take the thread over; a lost race is tried once more with a fresh look at the head."""
@@ -228,7 +238,7 @@ class LiveThreads:
                 readable(thread_id, view.state)
             if view is None or not _may_resume(view, params.include_archived):
                 raise InvalidRequest(f"no rollout found for thread id {thread_id}")
-            live.writer.open(view.state.head, _now_micros())
+            live.writer.open(view, _now_micros())
             try:
                 await live.writer.settle(live.writer.last_seq, within=self._within)
             except LostRace as exc:

@@ -41,6 +41,8 @@ class Settings(BaseModel):
     kafka_password: str = Field(default="", repr=False)
     synchronous: Literal["OFF", "NORMAL", "FULL", "EXTRA"] = "FULL"
     """How durable a commit of the SQLite engine is; FULL survives power loss."""
+    durable: bool = False
+    """Acknowledge what counts in the log, without waiting until the views show it to readers."""
     within: float = Field(default=30.0, gt=0, le=3600)
     """Each call's deadline in seconds."""
 

@@ -52,8 +52,12 @@ class EventSourcedThreadStore:
         name: str,
         actor: str | None = None,
         within: float = 30.0,
+        durable: bool = False,
     ) -> None:
-        """Stand on an engine's three ports; `within` is each call's deadline in seconds."""
+        """Stand on an engine's three ports; `within` is each call's deadline in seconds.
+
+        One that is `durable` acknowledges what counts in the log, and does not wait until readers see it.
+        """
         self.feed = feed
         self.views = views
         self.history = History(feed, views)
@@ -61,8 +65,8 @@ class EventSourcedThreadStore:
         self._process = os.getpid()
         self._closed = False
         self._within = within
-        self._live = LiveThreads(log, feed, views, actor=actor, within=within)
-        self._commands = Commands(log, feed, views, actor=actor, within=within)
+        self._live = LiveThreads(log, feed, views, actor=actor, within=within, durable=durable)
+        self._commands = Commands(log, feed, views, actor=actor, within=within, durable=durable)
 
     def __repr__(self) -> str:
         return f"<EventSourcedThreadStore {self._name} live={len(self._live)}>"

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eventstore.errors import TopicMisconfigured, Unsupported
+from eventstore.errors import TopicMisconfigured, Unsupported, ViewsUnavailable
 from eventstore.ports import EventFeed, EventLog, ThreadViews
 from eventstore.settings import Settings, load_settings
 from eventstore.sqlite.file import SqliteFile
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from projections.verify import StoredViews
     from projections.worker import Group, Worker
 
+_VERIFY_WITHIN = 5.0
+"""Seconds for which opening a store waits for Redis; what is not verified by then is at the first look at the views."""
 _CLOSE_WITHIN = 5.0
 """Seconds that a closing store has to send what was handed over."""
 
@@ -59,6 +61,14 @@ class Cluster:
     shards: Shards
     generations: Generations
 
+    async def verify(self) -> None:
+        """See whether the views that serve are of this log; raises as `Generations.verify` does."""
+        looks = map(self.generations.verify, range(self.reader.partitions))
+        # All of them have ended when this does: one that went on would meet connections that are closed.
+        for found in await asyncio.gather(*looks, return_exceptions=True):
+            if isinstance(found, BaseException):
+                raise found
+
 
 @dataclass(frozen=True, slots=True)
 class Clustered(Parts):
@@ -78,7 +88,6 @@ async def open_store(
     Raises:
         InvalidRequest: A URL or a setting is wrong.
         LogUnavailable: The file cannot be opened or written, or no broker answers.
-        ViewsUnavailable: Redis does not answer, or refuses.
         TopicMisconfigured: File or topic is damaged, missing, another program's, or a newer version's.
         Unsupported: What the engine needs is not installed.
     """
@@ -114,7 +123,13 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
         views = EmbeddedViews(file, feed, stored, Projector(feed, stored, partition=PARTITION), within=settings.within)
         log.on_append = views.note_append
         store = EventSourcedThreadStore(
-            log, feed, views, name=f"sqlite:{file.path}", actor=settings.who, within=settings.within
+            log,
+            feed,
+            views,
+            name=f"sqlite:{file.path}",
+            actor=settings.who,
+            within=settings.within,
+            durable=settings.durable,
         )
         try:
             yield Embedded(store, log, feed, views, file)
@@ -133,23 +148,53 @@ async def open_clustered(settings: Settings) -> AsyncIterator[Clustered]:
         from projections.shared import SharedViews
 
     async with AsyncExitStack() as ends:
-        cluster = await ends.enter_async_context(open_cluster(settings))
-        await asyncio.gather(*map(cluster.generations.verify, range(cluster.reader.partitions)))
+        cluster = await ends.enter_async_context(open_cluster(settings, needs_views=False))
+        verified = await _verified(cluster, within=settings.within)
         log = KafkaLog(settings.kafka, cluster.reader)
         await log.open(within=settings.within)
         ends.push_async_callback(log.close, within=_CLOSE_WITHIN)
-        views = SharedViews(cluster.feed, cluster.shards, partitions=cluster.reader.partitions, within=settings.within)
+        views = SharedViews(
+            cluster.feed,
+            cluster.shards,
+            partitions=cluster.reader.partitions,
+            within=settings.within,
+            verify=None if verified else cluster.verify,
+        )
         ends.push_async_callback(views.close)
         store = EventSourcedThreadStore(
-            log, cluster.feed, views, name=str(settings.kafka), actor=settings.who, within=settings.within
+            log,
+            cluster.feed,
+            views,
+            name=str(settings.kafka),
+            actor=settings.who,
+            within=settings.within,
+            durable=settings.durable,
         )
         ends.push_async_callback(store.close)
         yield Clustered(store, log, cluster.feed, views, cluster)
 
 
+async def _verified(cluster: Cluster, *, within: float) -> bool:
+    """See whether the views are of this log; False if they cannot be read now, which keeps nobody from appending.
+
+    Raises:
+        TopicMisconfigured: They are of another log, or Redis is not fit for them.
+        ViewsAheadOfLog: The log ends before what was folded.
+    """
+    try:
+        async with asyncio.timeout(min(_VERIFY_WITHIN, within / 2)):
+            await cluster.verify()
+    except (ViewsUnavailable, TimeoutError):
+        return False
+    return True
+
+
 @asynccontextmanager
-async def open_cluster(settings: Settings) -> AsyncIterator[Cluster]:
-    """Open a topic and the Redis with its views; a topic whose partitions were changed is refused."""
+async def open_cluster(settings: Settings, *, needs_views: bool = True) -> AsyncIterator[Cluster]:
+    """Open a topic and the Redis with its views; a topic whose partitions were changed is refused.
+
+    A Redis that is away is an error for who `needs_views`; others are connected once it is there.
+    """
     with _the_extra():
         from eventstore.kafka.feed import KafkaFeed
         from projections.redis_generations import Generations
@@ -158,7 +203,9 @@ async def open_cluster(settings: Settings) -> AsyncIterator[Cluster]:
     topic, redis = settings.kafka, settings.redis
     async with AsyncExitStack() as ends:
         reader = await ends.enter_async_context(_open_topic(settings))
-        shards = await ends.enter_async_context(open_shards(redis, topic.topic, within=settings.within))
+        shards = await ends.enter_async_context(
+            open_shards(redis, topic.topic, within=settings.within, needed=needs_views)
+        )
         feed = KafkaFeed(reader)
         yield Cluster(topic, reader, feed, shards, Generations(shards, feed, cluster=reader.cluster_id))
 

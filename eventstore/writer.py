@@ -25,10 +25,10 @@ from eventstore.errors import (
     WriterFenced,
 )
 from eventstore.events import Item, ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
-from eventstore.history import readable, state_at
+from eventstore.history import UNSEEN, readable, state_at
 from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_writer_id
 from eventstore.outbox import Outbox, Unverified
-from eventstore.ports import EventFeed, EventLog, ThreadViews
+from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import size_of, split
 from eventstore.state import ThreadState
 
@@ -53,11 +53,13 @@ class Writer:
         thread_id: ThreadId,
         *,
         actor: str | None,
+        durable: bool = False,
         writer_id: WriterId | None = None,
     ) -> None:
         """Make a writer that has said nothing yet; `actor` is named in its events.
 
-        Verdicts come from the views or, while these are behind, from the feed.
+        Verdicts come from the views or, while these are behind, from the feed; of one that is `durable`, as soon as the
+        log has them.
         """
         self.thread_id = thread_id
         self.writer_id = writer_id or new_writer_id()
@@ -65,6 +67,9 @@ class Writer:
         self._feed = feed
         self._views = views
         self._actor = actor
+        self._durable = durable
+        self._known = UNSEEN
+        """The thread as it was last judged: behind that, only what came since is read from the log."""
         self._next_seq = 0
         self._admitted = -1
         self._outbox = Outbox()
@@ -92,8 +97,9 @@ class Writer:
         event = ThreadCreated(**self._envelope(occurred_at), session_meta=session_meta, forked_from_id=forked_from_id)
         self._outbox.add(event, size_of(session_meta))
 
-    def open(self, head: Head, occurred_at: int) -> None:
-        """Queue the request to take the thread over from whoever has it."""
+    def open(self, view: ThreadView, occurred_at: int) -> None:
+        """Queue the request to take the thread, as it was seen, over from whoever has it."""
+        head, self._known = view.state.head, ThreadView(view.state, view.checkpoint)
         replaces = head.writer.writer_id if head.writer is not None and not head.writer.closed else None
         self._outbox.add(WriterOpened(**self._envelope(occurred_at), epoch=head.epoch, replaces=replaces), 0)
 
@@ -196,20 +202,40 @@ class Writer:
         Raises:
             OutcomeUnknown: The log did not answer in time either.
         """
-        left = max(0.0, deadline - time.monotonic())
-        try:
-            view = await self._views.reach(position, self.thread_id, within=left * _FOR_THE_VIEWS)
-        except (ViewsBehind, ViewsUnavailable) as exc:
-            behind = ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}")
-        else:
-            if self._unseen is not None and self._unseen <= position:
-                self._unseen = None
-            return ThreadState() if view is None else view.state, None
+        behind = None
+        if not self._durable:
+            left = max(0.0, deadline - time.monotonic())
+            try:
+                view = await self._views.reach(position, self.thread_id, within=left * _FOR_THE_VIEWS)
+            except (ViewsBehind, ViewsUnavailable) as exc:
+                behind = ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}")
+            else:
+                if self._unseen is not None and self._unseen <= position:
+                    self._unseen = None
+                return self._judged(view), None
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await state_at(self._feed, self.thread_id, position), behind
+                return await self._state_in_the_log(position, deadline), behind
         except TimeoutError as exc:
             raise OutcomeUnknown(f"no verdict on thread {self.thread_id} in time; flush it again") from exc
+
+    async def _state_in_the_log(self, position: Position, deadline: float) -> ThreadState:
+        """Return the thread as of the position, of which only what came since it was last judged is read."""
+        if self._known is UNSEEN and self._durable:
+            # What the views know already need not be read either. They were not asked yet, and may be away.
+            with suppress(ViewsUnavailable, TimeoutError):
+                async with asyncio.timeout((deadline - time.monotonic()) * _FOR_THE_VIEWS / 2):
+                    return self._judged(await self._views.get(self.thread_id, at_least=position.offset + 1))
+        state = await state_at(self._feed, self.thread_id, position, since=self._known)
+        return self._judged(ThreadView(state, max(self._known.checkpoint, position.offset + 1)))
+
+    def _judged(self, view: ThreadView | None) -> ThreadState:
+        """Keep how the thread was judged, for the next time; return its state."""
+        if view is None:
+            return ThreadState()
+        if view.state.frozen is None and view.checkpoint > self._known.checkpoint:
+            self._known = ThreadView(view.state, view.checkpoint)
+        return view.state
 
     async def _see(self, position: Position, *, within: float) -> None:
         """Wait until the views have folded what is known to count."""

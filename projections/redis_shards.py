@@ -58,21 +58,64 @@ def script(name: str, *, writes: bool = False) -> Script:
 
 
 class Shards:
-    """Runs scripts on the partitions of one log."""
+    """Runs scripts on the partitions of one log; connected by whoever is first to need it, and closed in the end."""
 
-    def __init__(self, client: Redis | RedisCluster, name: str, *, address: str, within: float) -> None:
-        self._client = client
-        self._within = within
-        self._turns = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, url: str, name: str, *, within: float) -> None:
+        """Name the Redis and the log; `within` is each call's deadline in seconds.
+
+        Raises:
+            InvalidRequest: It is not the URL of a Redis.
+        """
+        self.address = address_of(url)
         self.name = name
-        self.address = address
+        self._url = url
+        self._within = within
+        self._client: Redis | RedisCluster | None = None
+        self._connecting: asyncio.Task[Redis | RedisCluster] | None = None
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def __repr__(self) -> str:
-        return f"<Shards {self.name} at {self.address}{' cluster' if self.is_cluster else ''}>"
+        state = "unconnected" if self._client is None else "cluster" if self.is_cluster else "single"
+        return f"<Shards {self.name} at {self.address} {state}>"
+
+    async def connect(self) -> None:
+        """Connect, unless that was done.
+
+        Raises:
+            ViewsUnavailable: Nothing answers there in time, or it is not a Redis, or refuses.
+            TopicMisconfigured: It is too old, or may drop what is kept there.
+        """
+        async with self._in_time():
+            await self._connected()
+
+    async def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _connected(self) -> Redis | RedisCluster:
+        """Return the client; all who ask while there is none wait for the same attempt to connect."""
+        if self._client is None:
+            if self._connecting is None or self._connecting.done():
+                self._connecting = asyncio.get_running_loop().create_task(self._connect())
+                # It may fail when all who waited have been cancelled.
+                self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            # Whoever is cancelled takes the attempt away from nobody.
+            return await asyncio.shield(self._connecting)
+        return self._client
 
     @property
     def is_cluster(self) -> bool:
         return isinstance(self._client, RedisCluster)
+
+    async def _connect(self) -> Redis | RedisCluster:
+        async with asyncio.timeout(self._within):
+            # Kept here: whoever waits for it may have been cancelled by then.
+            self._client = await _connected(self._url, self.address, self._within)
+        return self._client
 
     def key(self, partition: int) -> str:
         """Return the key which all keys of the partition begin with."""
@@ -92,10 +135,11 @@ class Shards:
         """
         key = self.key(partition)
         async with self._in_time():
+            client = await self._connected()
             try:
-                reply = await self._client.execute_command("EVALSHA", called.digest, 1, key, *arguments)
+                reply = await client.execute_command("EVALSHA", called.digest, 1, key, *arguments)
             except NoScriptError:
-                reply = await self._client.execute_command("EVAL", called.text, 1, key, *arguments)
+                reply = await client.execute_command("EVAL", called.text, 1, key, *arguments)
         return self._accepted(reply, partition)
 
     async def run_all(self, called: Script, calls: Mapping[int, Sequence[Argument]]) -> dict[int, Reply]:
@@ -106,13 +150,14 @@ class Shards:
         """
         replies: dict[int, Any] = {}
         async with self._in_time():
-            pipeline = self._client.pipeline(transaction=False)
+            client = await self._connected()
+            pipeline = client.pipeline(transaction=False)
             for partition, arguments in calls.items():
                 pipeline.execute_command("EVALSHA", called.digest, 1, self.key(partition), *arguments)
             replies.update(zip(calls, await pipeline.execute(raise_on_error=False), strict=True))
             for partition, reply in replies.items():
                 if isinstance(reply, NoScriptError):
-                    replies[partition] = await self._client.execute_command(
+                    replies[partition] = await client.execute_command(
                         "EVAL", called.text, 1, self.key(partition), *calls[partition]
                     )
                 elif isinstance(reply, Exception):
@@ -120,7 +165,13 @@ class Shards:
         return {partition: self._accepted(reply, partition) for partition, reply in replies.items()}
 
     def subscription(self) -> PubSub:
-        """Return a connection to subscribe with; whoever uses it meets the errors of redis."""
+        """Return a connection to subscribe with; whoever uses it meets the errors of redis.
+
+        Raises:
+            ConnectionError: Nobody has been able to connect yet.
+        """
+        if self._client is None:
+            raise ConnectionError(f"{self.address} is not connected")
         return self._client.pubsub()
 
     @asynccontextmanager
@@ -128,7 +179,7 @@ class Shards:
         try:
             async with asyncio.timeout(self._within), self._turns:
                 yield
-        except (RedisError, RedisClusterException, OSError) as exc:
+        except (RedisError, RedisClusterException, OSError, ValueError) as exc:
             # A TimeoutError is an OSError too.
             if isinstance(exc, TimeoutError):
                 raise ViewsUnavailable(f"{self.address} did not answer within {self._within:g} s; try again") from exc
@@ -141,30 +192,23 @@ class Shards:
 
 
 @asynccontextmanager
-async def open_shards(url: str, name: str, *, within: float = 30.0) -> AsyncIterator[Shards]:
+async def open_shards(url: str, name: str, *, within: float = 30.0, needed: bool = True) -> AsyncIterator[Shards]:
     """Connect to the Redis or Redis Cluster at `url` (`redis://`, `rediss://`) that keeps the views of the log `name`.
 
-    `within` is each call's deadline in seconds.
+    `within` is each call's deadline in seconds. One that is not there when it is not `needed` is connected to later.
 
     Raises:
         InvalidRequest: It is not the URL of a Redis.
         ViewsUnavailable: Nothing answers there in time, or it is not a Redis, or refuses.
         TopicMisconfigured: It is too old, or may drop what is kept there.
     """
-    address = address_of(url)
-    client: Redis | RedisCluster | None = None
+    shards = Shards(url, name, within=within)
     try:
-        try:
-            async with asyncio.timeout(within):
-                client = await _connected(url, address, within)
-        except TimeoutError as exc:
-            raise ViewsUnavailable(f"{address} did not answer within {within:g} s; try again") from exc
-        except (RedisError, RedisClusterException, OSError, ValueError) as exc:
-            raise translated(exc, address) from exc
-        yield Shards(client, name, address=address, within=within)
+        if needed:
+            await shards.connect()
+        yield shards
     finally:
-        if client is not None:
-            await client.aclose()
+        await shards.close()
 
 
 async def _connected(url: str, address: str, within: float) -> Redis | RedisCluster:

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from eventstore.admission import Lifecycle
 from eventstore.documents.items import Position
 from eventstore.documents.params import ListThreadsParams
-from eventstore.errors import ViewsBehind, ViewsUnavailable
+from eventstore.errors import LogUnavailable, ViewsBehind, ViewsUnavailable
 from eventstore.history import UNSEEN, caught_up
 from eventstore.ids import ThreadId
 from eventstore.ports import NOTHING_ASKED, EventFeed, RowPage, ThreadRow, ThreadView
@@ -32,6 +32,7 @@ from projections.refold import refold
 from projections.selection import Cursor, Selection, format_cursor, parse_cursor
 
 T = TypeVar("T")
+Verify: TypeAlias = Callable[[], Awaitable[object]]
 
 CANDIDATES = 2_000
 """Most threads that one page looks at; one that would need more ends early, with a cursor."""
@@ -48,8 +49,13 @@ _PATIENCE = 5.0
 class SharedViews:
     """The views of a log's partitions, for one process of many."""
 
-    def __init__(self, feed: EventFeed, shards: Shards, *, partitions: int, within: float = 30.0) -> None:
-        """Take the log and the shards; `within` is how many seconds a read may take that waits or reads the log."""
+    def __init__(
+        self, feed: EventFeed, shards: Shards, *, partitions: int, within: float = 30.0, verify: Verify | None = None
+    ) -> None:
+        """Take the log and the shards; `within` is how many seconds a read may take that waits or reads the log.
+
+        `verify` sees whether the views are of this log. It is asked once, before the first look at them.
+        """
         self._feed = feed
         self._partitions = partitions
         self._within = within
@@ -59,6 +65,7 @@ class SharedViews:
         self._listing = RedisListing(shards, partitions=partitions, partition_of=feed.partition_of)
         self._hints = Hints(shards)
         self._closed = False
+        self._verify = verify
         self._seen: defaultdict[int, int] = defaultdict(int)
 
     def __repr__(self) -> str:
@@ -87,6 +94,7 @@ class SharedViews:
         async with self._in_time("the log behind the views was not read"):
             try:
                 async with asyncio.timeout(self._patience):
+                    await self._verified()
                     read = await self._stored.thread(thread_id, start=None if span is None else span.start or 0)
             except (ViewsUnavailable, TimeoutError):
                 # Lost, being built, or damaged: the log has the answer, at the price of reading the whole partition.
@@ -103,6 +111,7 @@ class SharedViews:
 
     async def refold(self, thread_id: ThreadId, *, within: float) -> None:
         self._must_be_open()
+        await self._verified()
         await refold(self._feed, self._stored, thread_id, within=within)
 
     async def page(
@@ -152,6 +161,7 @@ class SharedViews:
             self._must_be_open()
             hint = self._hints.next(partition)
             try:
+                await self._verified()
                 read = await self._stored.thread(thread_id)
             except ViewsUnavailable as exc:
                 patience.bear(exc)
@@ -231,6 +241,7 @@ class SharedViews:
         for attempt in count():
             self._must_be_open()
             try:
+                await self._verified()
                 checkpoints, answer = await ask()
             except ViewsUnavailable as exc:
                 patience.bear(exc)
@@ -245,6 +256,15 @@ class SharedViews:
                 await _hinted(hints, attempt)
             hints = [self._hints.next(partition) for partition in behind]
         raise AssertionError("unreachable")
+
+    async def _verified(self) -> None:
+        if self._verify is None:
+            return
+        try:
+            await self._verify()
+        except LogUnavailable as exc:
+            raise ViewsUnavailable(f"it cannot be told whether the views are of this log: {exc}") from exc
+        self._verify = None
 
     def _must_be_open(self) -> None:
         if self._closed:

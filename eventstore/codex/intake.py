@@ -59,7 +59,7 @@ class Intake:
             OutcomeUnknown: The time ran out; it may have a part of the items.
         """
         writer = self._new_writer(thread_id)
-        writer.open(view.state.head, at * 1_000)
+        writer.open(view, at * 1_000)
         state = await writer.settle(writer.last_seq, within=self._within)
         if state is None or state.head.items != behind:
             # Its writer until now said something between the comparison and the takeover.

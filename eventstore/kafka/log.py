@@ -12,6 +12,7 @@ from eventstore.events import Event
 from eventstore.kafka.producer import Producer
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import LARGEST_RECORD, own_record
+from eventstore.kafka.tracing import traceparent
 from eventstore.kafka.url import KafkaUrl
 
 
@@ -41,7 +42,10 @@ class KafkaLog:
         await self._producer.close(within=within)
 
     async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
-        records = [own_record(event, partitions=self._reader.partitions, source=self._source) for event in events]
+        trace = traceparent()
+        records = [
+            own_record(event, partitions=self._reader.partitions, source=self._source, trace=trace) for event in events
+        ]
         for record in records:
             if record.size > LARGEST_RECORD:
                 raise AppendTooLarge(

@@ -13,6 +13,7 @@ from eventstore.documents.items import Position
 from eventstore.errors import InvalidRequest
 from eventstore.events import Event
 from eventstore.ids import ThreadId, parse_thread_id
+from eventstore.kafka.tracing import TRACEPARENT
 from eventstore.ports import Entry
 
 LARGEST_BATCH: Final = 16 * 1024 * 1024
@@ -75,14 +76,17 @@ def thread_of(key: bytes | None) -> ThreadId | None:
     return thread_id if key == key_of(thread_id) else None
 
 
-def own_record(event: Event, *, partitions: int, source: str) -> OwnRecord:
-    """Return the record of the event."""
+def own_record(event: Event, *, partitions: int, source: str, trace: bytes | None = None) -> OwnRecord:
+    """Return the record of the event; `trace` is the `traceparent` of the trace in which it is written, if any."""
     key = key_of(event.thread_id)
+    headers = cloud_event_headers(event, source=source)
+    if trace is not None:
+        headers.append((TRACEPARENT, trace))
     return OwnRecord(
         partition_of(key, partitions),
         key,
         codec().encode(event),
-        cloud_event_headers(event, source=source),
+        headers,
         # Kafka has no time before 1970; the event has its own.
         max(0, event.occurred_at // 1_000),
     )

@@ -218,6 +218,8 @@ async def test_a_writer_elsewhere_goes_on_as_soon_as_its_thread_was_folded_anew(
         await say(store, thread_id, "two")
         with pytest.raises(UnreadableEvent):
             await store.flush_thread(thread_id)
+        assert (await row_of(elsewhere, thread_id)).damaged
+        assert (await row_of(store, thread_id)).damaged
 
     assert await retry(elsewhere, thread_id) is not None
     await store.flush_thread(thread_id)

@@ -248,3 +248,24 @@ async def test_what_is_written_again_comes_before_what_is_new(engine: Opened) ->
     assert engine.replaced >= 1
     logged = events_of(await replayed(engine.feed, thread_id))
     assert order_of(logged) == {thread_id: list(range(50))}
+
+
+async def test_a_record_names_the_trace_it_was_written_in(engine: Opened) -> None:
+    """A consumer of the topic goes on with the trace of whoever appended (W3C Trace Context)."""
+    from opentelemetry import trace
+
+    span = trace.NonRecordingSpan(
+        trace.SpanContext(
+            0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, is_remote=False, trace_flags=trace.TraceFlags(1)
+        )
+    )
+    thread_id = a_thread(0, PARTITIONS)
+    await engine.log.append([an_append(thread_id, 0)], within=20)
+    with trace.use_span(span):
+        traced = [engine.log.append([an_append(thread_id, seq) for seq in (1, 2)], within=20)]
+        await asyncio.gather(*traced)
+    await engine.log.append([an_append(thread_id, 3)], within=20)
+
+    found = [dict(record.headers).get("traceparent") for record in await consumed(engine.url)]
+    parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert [None, parent, parent, None] == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,6 +17,7 @@ from eventstore.events import Item, ItemsAppended
 from eventstore.ids import EventId, ThreadId, WriterId
 from eventstore.kafka.feed import planned
 from eventstore.kafka.records import entry_of, key_of, own_record, partition_of, thread_of
+from eventstore.kafka.tracing import traceparent
 
 AN_APPEND = ItemsAppended(
     event_id=EventId("019dbb4e-0f0a-7c33-9a56-2f4f3b7f1f11"),
@@ -163,3 +165,18 @@ def test_planned_ranges_have_every_offset_once_and_none_is_far_from_the_next(wan
         assert (place.first, place.stop) == (place.wanted[0], place.wanted[-1] + 1)
         assert all(gap <= reach for gap in gaps)
     assert all(later.first - earlier.stop >= reach for earlier, later in pairwise(ranges))
+
+
+def test_where_nobody_has_imported_opentelemetry_no_trace_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
+    assert traceparent() is None
+    assert "opentelemetry.trace" not in sys.modules
+
+    from opentelemetry import trace
+
+    assert traceparent() is None, "there is none"
+    context = trace.SpanContext(1, 2, is_remote=False)
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        assert b"00-00000000000000000000000000000001-0000000000000002-00" == traceparent()
+    with trace.use_span(trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)):
+        assert traceparent() is None
