@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.redis_server import RedisServer, running
+if TYPE_CHECKING:
+    # Imported where one is started: most runs start none, and the client takes long to load.
+    from tests.support.redis_server import RedisServer
 
 pytest_plugins = ["tests.support.services"]
 
@@ -30,9 +33,11 @@ settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis_server() -> Iterator[RedisServer]:
     """A Redis that the tests of one process share; who asks for it empties it first."""
-    with running(tmp_path_factory.mktemp("redis")) as server:
+    from tests.support.redis_server import running
+
+    with running() as server:
         yield server
 
 

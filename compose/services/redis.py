@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import redis.asyncio
@@ -32,6 +33,7 @@ FAILED_AFTER_MS = 2_000
 ASK_WITHIN = 2.0
 
 
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 Kind: TypeAlias = Literal["single", "replica", "cluster"]
 SIZES: Mapping[Kind, int] = {"single": 1, "replica": 2, "cluster": 3}
 
@@ -44,6 +46,8 @@ class Layout:
     ports: Sequence[int]
     bus_ports: Sequence[int]
     """Where the masters of a cluster talk to each other."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What is to be otherwise than usual."""
 
 
 class Redis:
@@ -73,10 +77,19 @@ class Redis:
         return cls(folder, Layout(**json.loads(recorded.read_text()))) if recorded.exists() else None
 
     @classmethod
-    def made(cls, folder: Path, *, ports: Ports, kind: Kind = "single", first_port: int | None = None) -> Redis:
+    def made(
+        cls,
+        folder: Path,
+        *,
+        ports: Ports,
+        kind: Kind = "single",
+        first_port: int | None = None,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> Redis:
         """Lay out a Redis in an empty folder; it is not started.
 
-        Its ports are chosen while `ports` is held, or are `first_port` and the next ones.
+        Its ports are chosen while `ports` is held, or are `first_port` and the next ones. `settings` are those that are
+        to be otherwise than usual.
 
         Raises:
             ServiceError: Another run of ours chose one of these.
@@ -87,6 +100,7 @@ class Redis:
                 ports.choose() if first_port is None else ports.take(first_port + more) for more in range(SIZES[kind])
             ],
             bus_ports=[ports.choose() for _ in range(SIZES[kind] if kind == "cluster" else 0)],
+            settings=dict(settings),
         )
         return cls(folder, layout)
 
@@ -119,7 +133,12 @@ class Redis:
     def client(self, number: int = 0) -> redis.asyncio.Redis:
         """Return a client of one server, `nodes[number]`; the caller closes it."""
         return redis.asyncio.Redis(
-            host=HOST, port=self.ports[number], socket_timeout=ASK_WITHIN, decode_responses=True, protocol=2
+            host=HOST,
+            port=self.ports[number],
+            password=self._layout.settings.get("requirepass"),
+            socket_timeout=ASK_WITHIN,
+            decode_responses=True,
+            protocol=2,
         )
 
     async def _unanswered(self) -> str | None:
@@ -167,7 +186,7 @@ class Redis:
         async def command() -> Sequence[str]:
             server = (await programs("redis"))["redis-server"]
             settings = {"bind": HOST, "port": str(self.ports[number - 1]), "dir": str(folder / "data")}
-            settings |= SETTINGS | self._part(number)
+            settings |= SETTINGS | self._part(number) | self._layout.settings
             return (server, *(word for name, value in settings.items() for word in (f"--{name}", value)))
 
         return Node(folder, command)

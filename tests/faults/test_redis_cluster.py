@@ -27,8 +27,8 @@ PARTITIONS = 8
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[RedisServer]]:
-    with running_cluster(tmp_path_factory.mktemp("cluster")) as servers:
+def nodes() -> Iterator[Sequence[RedisServer]]:
+    with running_cluster() as servers:
         yield servers
 
 

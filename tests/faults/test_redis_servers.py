@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -22,8 +21,8 @@ SECRET = "s3cr3t-of-the-test"
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[RedisServer]:
-    with running(tmp_path / "own") as server:
+def own() -> Iterator[RedisServer]:
+    with running() as server:
         yield server
 
 
@@ -61,8 +60,10 @@ async def test_what_is_no_url_of_a_redis_is_refused(url: str) -> None:
 
 
 async def test_a_port_that_nobody_listens_on_is_named_and_the_password_is_not() -> None:
-    port = free_port()
-    with pytest.raises(ViewsUnavailable, match=f"redis://127.0.0.1:{port} cannot be reached") as caught:
+    with (
+        free_port() as port,
+        pytest.raises(ViewsUnavailable, match=f"redis://127.0.0.1:{port} cannot be reached") as caught,
+    ):
         await opened(f"redis://user:{SECRET}@127.0.0.1:{port}")
     assert SECRET not in f"{caught.value!r}{caught.value}"
 
@@ -164,8 +165,8 @@ async def test_more_calls_than_connections_wait_for_their_turn(own: RedisServer)
             assert client.info("clients")["connected_clients"] < 40
 
 
-async def test_a_wrong_password_is_told_without_showing_it(tmp_path: Path) -> None:
-    with running(tmp_path / "guarded", "--requirepass", "right-" + SECRET) as server:
+async def test_a_wrong_password_is_told_without_showing_it() -> None:
+    with running(requirepass="right-" + SECRET) as server:
         url = server.url.removeprefix("redis://")
         with pytest.raises(ViewsUnavailable, match="check user and password") as caught:
             await opened(f"redis://:wrong-{SECRET}@{url}")
@@ -176,8 +177,8 @@ async def test_a_wrong_password_is_told_without_showing_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-async def test_a_server_that_may_drop_views_is_refused(tmp_path: Path, policy: str) -> None:
-    with running(tmp_path / "dropping", "--maxmemory", "50mb", "--maxmemory-policy", policy) as server:
+async def test_a_server_that_may_drop_views_is_refused(policy: str) -> None:
+    with running(maxmemory="50mb", maxmemory_policy=policy) as server:
         with pytest.raises(TopicMisconfigured, match=f"maxmemory-policy is {policy}; set it to noeviction"):
             await opened(server.url)
         with server.client() as client:
@@ -203,10 +204,10 @@ async def test_a_full_server_takes_no_commit_whole_or_in_part_and_is_read_on(own
         assert mark.checkpoint < (await made.stored.snapshot(0, [])).mark.checkpoint
 
 
-async def test_a_replica_is_neither_read_nor_written(own: RedisServer, tmp_path: Path) -> None:
+async def test_a_replica_is_neither_read_nor_written(own: RedisServer) -> None:
     """What a replica says may be old; a master that became one says so at the next call."""
     async with served(own.url) as (made, teller):
-        with running(tmp_path / "new-master") as master:
+        with running() as master:
             own.follow(master)
             for call in (
                 made.shared.page(ListThreadsParams()),
@@ -217,10 +218,10 @@ async def test_a_replica_is_neither_read_nor_written(own: RedisServer, tmp_path:
                     await call
 
 
-async def test_a_replica_that_lagged_and_becomes_the_master_is_folded_on(tmp_path: Path, own: RedisServer) -> None:
+async def test_a_replica_that_lagged_and_becomes_the_master_is_folded_on(own: RedisServer) -> None:
     feed = PartitionedFeed(1)
     teller = Teller(feed)
-    with running(tmp_path / "replica") as replica:
+    with running() as replica:
         async with rig(own.url, feed) as made, rig(replica.url, feed, within=2.0) as after:
             await made.serve()
             teller.say("replicated")

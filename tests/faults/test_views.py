@@ -413,6 +413,25 @@ def an_unarchive(thread_id: ThreadId, *, occurred_at: int) -> ThreadUnarchived:
     return ThreadUnarchived(event_id=new_event_id(), thread_id=thread_id, occurred_at=occurred_at, commands_seen=0)
 
 
+async def test_a_durable_store_acknowledges_what_counts_without_the_views(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked_for(*_: object, **__: object) -> None:
+        raise AssertionError("a durable store waits for no views")
+
+    settings = Settings(log=f"sqlite:{path}", actor="a test", durable=True)
+    async with open_embedded(settings) as parts, opened(path) as elsewhere:
+        monkeypatch.setattr(EmbeddedViews, "reach", asked_for)
+        thread_id = await a_live_thread(parts.store, "one")
+        await say(parts.store, thread_id, "two")
+        await parts.store.shutdown_thread(thread_id)
+        assert "named" == (await patch(parts.store, thread_id, name="named")).name
+        monkeypatch.undo()
+
+        assert ["one", "two"] == await said(elsewhere.store, thread_id)
+        assert "named" == (await read(elsewhere.store, thread_id)).name
+
+
 async def test_a_frozen_thread_whose_records_are_missing_is_not_folded_anew(parts: Embedded) -> None:
     """A record that is missing leaves no trace in the log; the head at which the thread froze tells."""
     thread_id = await a_live_thread(parts.store, "one")

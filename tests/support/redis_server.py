@@ -1,57 +1,46 @@
-"""Real Redis servers for tests: each on a free port of this machine, in a folder of its own, ended by its id."""
+"""The Redis of `compose.services`, for tests that do not await: started, hit and asked while the loop stands still.
+
+It forgets everything when it ends, as a Redis that keeps no file does.
+"""
 
 from __future__ import annotations
 
-import shutil
-import signal
-import socket
-import subprocess
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from compose.services.health import end_all
+from compose.services.ports import HOST, Ports
+from compose.services.redis import Kind, Redis
+from tests.support.services import joined
+
 _START_WITHIN = 20.0
-"""Seconds until a server has to answer, on a machine that is busy with other tests."""
+"""Seconds until a replica has to be like its master, on a machine that is busy with other tests."""
+FORGETFUL: Mapping[str, str] = {"appendonly": "no"}
 
 
 class RedisServer:
-    """One server process."""
+    """One server of a Redis."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        """Name the folder for its files, and options such as `--maxmemory 10mb`."""
-        self._folder = folder
-        self._options = options
-        self.port = free_port()
-        self._running: subprocess.Popen[bytes] | None = None
+    def __init__(self, whole: Redis, number: int = 0) -> None:
+        self._whole = whole
+        self._node = whole.nodes[number]
+        self.port = whole.ports[number]
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://{HOST}:{self.port}"
 
     def start(self) -> None:
-        program = shutil.which("redis-server")
-        assert program is not None, "these tests need redis-server: apt-get install redis-server"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        given = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
-        with (self._folder / "redis.log").open("ab") as log:
-            self._running = subprocess.Popen([program, *given, *self._options], stdout=log, stderr=log)
-        with self.client() as client:
-            deadline = time.monotonic() + _START_WITHIN
-            while True:
-                assert self._running.poll() is None, (self._folder / "redis.log").read_text()
-                try:
-                    client.info("server")
-                    return
-                except redis.AuthenticationError:
-                    return
-                except redis.ConnectionError:
-                    assert time.monotonic() < deadline, "redis-server does not answer"
-                    time.sleep(0.02)
+        """Start what does not run of the whole Redis, and wait until it is healthy."""
+        _done(self._whole.start())
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
@@ -59,7 +48,7 @@ class RedisServer:
     def follow(self, master: RedisServer) -> None:
         """Become a replica."""
         with self.client() as client:
-            client.execute_command("REPLICAOF", "127.0.0.1", master.port)
+            client.execute_command("REPLICAOF", HOST, master.port)
 
     def copy(self, master: RedisServer) -> None:
         """Be a replica until everything is here, and then a master of one's own."""
@@ -73,56 +62,51 @@ class RedisServer:
 
     def hold(self) -> None:
         """Let the process stand still: it takes connections and answers nothing."""
-        assert self._running is not None
-        self._running.send_signal(signal.SIGSTOP)
+        _done(self._node.hang())
 
     def release(self) -> None:
-        assert self._running is not None
-        self._running.send_signal(signal.SIGCONT)
+        _done(self._node.wake())
 
     def kill(self) -> None:
-        if self._running is not None:
-            self._running.kill()
-            self._running.wait()
-            self._running = None
+        _done(self._node.kill())
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[RedisServer]:
-    server = RedisServer(folder, *options)
-    try:
-        server.start()
+def running(**settings: str) -> Iterator[RedisServer]:
+    """Run a server of its own, with settings such as `maxmemory="10mb"`."""
+    with _made("single", settings) as (server,):
         yield server
-    finally:
-        server.kill()
 
 
 @contextmanager
-def running_cluster(folder: Path, *, nodes: int = 3) -> Iterator[Sequence[RedisServer]]:
-    """Run a Redis Cluster of so many masters."""
-    with ExitStack() as stack:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-        servers = [stack.enter_context(running(folder / f"{number}", *options)) for number in range(nodes)]
-        addresses = [f"127.0.0.1:{server.port}" for server in servers]
-        program = shutil.which("redis-cli")
-        assert program is not None, "these tests need redis-cli: apt-get install redis-tools"
-        subprocess.run(
-            [program, "--cluster", "create", *addresses, "--cluster-yes"], check=True, stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + _START_WITHIN
-        for server in servers:
-            with server.client() as client:
-                while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                    assert time.monotonic() < deadline, "the cluster does not come up"
-                    time.sleep(0.02)
+def running_cluster() -> Iterator[Sequence[RedisServer]]:
+    """Run a Redis Cluster of three masters."""
+    with _made("cluster", {}) as servers:
         yield servers
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on; a cluster's second port, 10,000 higher, has to be one as well."""
-    while True:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-        if port < 55_000:
-            return port
+@contextmanager
+def free_port() -> Iterator[int]:
+    """Keep a port free that nobody listens on."""
+    with Ports() as ports:
+        yield ports.choose()
+
+
+@contextmanager
+def _made(kind: Kind, settings: Mapping[str, str]) -> Iterator[Sequence[RedisServer]]:
+    run = joined()
+    run.watch()
+    with Ports() as ports:
+        named = {name.replace("_", "-"): value for name, value in settings.items()}
+        whole = Redis.made(run.own_folder(), ports=ports, kind=kind, settings=FORGETFUL | named)
+        try:
+            _done(whole.start())
+            yield [RedisServer(whole, number) for number in range(len(whole.nodes))]
+        finally:
+            _done(end_all(whole.nodes))
+
+
+def _done(call: Coroutine[Any, Any, None]) -> None:
+    """Wait for the call, in a loop of its own: this one's may be running."""
+    with ThreadPoolExecutor(1, "redis-server") as thread:
+        thread.submit(asyncio.run, call).result()
