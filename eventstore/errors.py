@@ -25,6 +25,10 @@ class InvalidRequest(Rejected):
     """The request cannot be carried out as it stands."""
 
 
+class UnknownThread(InvalidRequest):
+    """No thread of this id is stored, or none among those that were asked for: it may be archived."""
+
+
 class ThreadNotFound(Rejected):
     """No live writer, or no such thread."""
 

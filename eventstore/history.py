@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias
 from eventstore.admission import Admitted, Lifecycle
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.documents.items import Position, StoredItem
-from eventstore.errors import InvalidRequest, LogTruncated, UnreadableEvent
+from eventstore.errors import InvalidRequest, LogTruncated, UnknownThread, UnreadableEvent
 from eventstore.events import Event, Item, items_of
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, EventFeed, ThreadView, ThreadViews
@@ -118,7 +118,7 @@ class History:
             now = await self._from_the_log(thread_id, view)
             start, stop = spanned(span, now.state.head.items)
         if now.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
-            raise InvalidRequest(f"no rollout found for thread id {thread_id}")
+            raise UnknownThread(f"no rollout found for thread id {thread_id}")
         wanted = [entry for entry in now.indexed if entry.ordinal < stop and entry.ordinal + entry.items > start]
         return Places(wanted, start, stop, now.state.head.items, from_views=complete)
 

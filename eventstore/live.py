@@ -24,7 +24,14 @@ from eventstore.documents.params import (
     ThreadEventPersistenceMode,
 )
 from eventstore.documents.threads import ThreadHistoryMode
-from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ThreadNotFound, WriterFenced
+from eventstore.errors import (
+    InvalidRequest,
+    LogUnavailable,
+    OutcomeUnknown,
+    ThreadNotFound,
+    UnknownThread,
+    WriterFenced,
+)
 from eventstore.events import Item, ItemsAppended
 from eventstore.history import readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
@@ -237,7 +244,7 @@ class LiveThreads:
             if view is not None:
                 readable(thread_id, view.state)
             if view is None or not _may_resume(view, params.include_archived):
-                raise InvalidRequest(f"no rollout found for thread id {thread_id}")
+                raise UnknownThread(f"no rollout found for thread id {thread_id}")
             live.writer.open(view, _now_micros())
             try:
                 await live.writer.settle(live.writer.last_seq, within=self._within)

@@ -27,14 +27,14 @@ from eventstore.documents.params import (
     UpdateThreadMetadataParams,
 )
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
-from eventstore.errors import InvalidRequest, LogUnavailable, ThreadNotFound, Unsupported
+from eventstore.errors import InvalidRequest, LogUnavailable, ThreadNotFound, UnknownThread, Unsupported
 from eventstore.history import Check, History, readable
 from eventstore.ids import ThreadId
 from eventstore.live import LiveThreads
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.tokens import checkpoints_of, token_at
 
-_Missing = Callable[[ThreadId], InvalidRequest]
+_Missing = Callable[[ThreadId], UnknownThread]
 
 
 class EventSourcedThreadStore:
@@ -218,6 +218,14 @@ class EventSourcedThreadStore:
         readable(thread_id, view.state)
         return stored_thread(thread_id, view.state.summary, view.state.head)
 
+    def is_live(self, thread_id: ThreadId) -> bool:
+        """Whether the thread is live here."""
+        return thread_id in self._live
+
+    def is_unstored(self, thread_id: ThreadId) -> bool:
+        """Whether the thread is live here and nothing of it is stored yet."""
+        return self._live.is_unstored(thread_id)
+
     async def matching(self, prefix: str, *, deleted: bool = False) -> Sequence[ThreadId]:
         """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous.
 
@@ -277,7 +285,7 @@ def _checked_archived(view: ThreadView | None, thread_id: ThreadId) -> ThreadVie
     if view is not None:
         readable(thread_id, view.state)
     if view is None or view.state.head.lifecycle is not Lifecycle.ARCHIVED:
-        raise InvalidRequest(f"no archived rollout found for thread id {thread_id}")
+        raise UnknownThread(f"no archived rollout found for thread id {thread_id}")
     return view
 
 
@@ -289,12 +297,12 @@ def _checked_present(view: ThreadView | None, thread_id: ThreadId) -> ThreadView
     return view
 
 
-def _no_rollout(thread_id: ThreadId) -> InvalidRequest:
-    return InvalidRequest(f"no rollout found for thread id {thread_id}")
+def _no_rollout(thread_id: ThreadId) -> UnknownThread:
+    return UnknownThread(f"no rollout found for thread id {thread_id}")
 
 
-def _no_thread(thread_id: ThreadId) -> InvalidRequest:
-    return InvalidRequest(f"thread not found: {thread_id}")
+def _no_thread(thread_id: ThreadId) -> UnknownThread:
+    return UnknownThread(f"thread not found: {thread_id}")
 
 
 def _span(params: ReadItemsParams) -> slice:

@@ -10,10 +10,11 @@ _STEP_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
 
 
 class Metrics:
-    """One worker's metrics, in a registry of their own."""
+    """One worker's metrics."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """Put the metrics into the registry; by default into one of their own."""
+        self.registry = registry or CollectorRegistry()
         self._lag = Gauge(
             "eventstore_lag_events", "Records of the partition not folded yet.", ["partition"], registry=self.registry
         )

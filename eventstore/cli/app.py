@@ -75,6 +75,7 @@ _COMMANDS = {
     "retry": ("maintain.retry", "Look after"),
     "schema": ("events.schema", "Look after"),
     "copy": ("copy.copy", "Move"),
+    "serve": ("serve.serve", "Serve"),
     "rebuild": ("rebuild.rebuild", "On Kafka and Redis"),
     "worker": ("worker.worker", "On Kafka and Redis"),
     "topic": ("topic.app", "On Kafka and Redis"),

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 
-def begin_logging() -> None:
-    """Send what this program and its libraries say from now on to standard error."""
+def begin_logging(*, debug: bool = False) -> None:
+    """Send what this program and its libraries say from now on to standard error; `debug` for each call as well."""
     import structlog
 
     shared: list[Processor] = [
@@ -40,3 +40,5 @@ def begin_logging() -> None:
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    if debug:
+        logging.getLogger("eventstore").setLevel(logging.DEBUG)

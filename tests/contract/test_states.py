@@ -20,7 +20,7 @@ from eventstore import (
     UpdateThreadMetadataParams,
     new_thread_id,
 )
-from eventstore.errors import EventStoreError, InvalidRequest, ThreadExists, ThreadNotFound
+from eventstore.errors import EventStoreError, InvalidRequest, ThreadExists, ThreadNotFound, UnknownThread
 from eventstore.ids import ThreadId
 from tests.support.threads import (
     a_cold_thread,
@@ -76,9 +76,9 @@ ERRORS: dict[str, tuple[type[EventStoreError], str]] = {
     "not-found": (ThreadNotFound, "thread {id} not found"),
     "already": (InvalidRequest, "thread {id} already has a live local writer"),
     "exists": (ThreadExists, "thread {id} exists already; discard it here, then resume it, or take a fresh id"),
-    "no-rollout": (InvalidRequest, "no rollout found for thread id {id}"),
-    "no-archived": (InvalidRequest, "no archived rollout found for thread id {id}"),
-    "no-thread": (InvalidRequest, "thread not found: {id}"),
+    "no-rollout": (UnknownThread, "no rollout found for thread id {id}"),
+    "no-archived": (UnknownThread, "no archived rollout found for thread id {id}"),
+    "no-thread": (UnknownThread, "thread not found: {id}"),
 }
 
 Verb: TypeAlias = Callable[[ThreadStore, ThreadId], Awaitable[object]]

@@ -159,7 +159,7 @@ async def test_of_processes_that_archive_one_thread_exactly_one_does(tmp_path: P
     for _ in threads:
         nursery.all_go()
 
-    assert outcomes(nursery.join()) == [Counter({"acknowledged": 1, "InvalidRequest": CONTENDERS - 1})] * TURNS
+    assert outcomes(nursery.join()) == [Counter({"acknowledged": 1, "UnknownThread": CONTENDERS - 1})] * TURNS
     async with open_store(f"sqlite:{path}") as store:
         for thread_id in threads:
             thread = await read(store, thread_id)

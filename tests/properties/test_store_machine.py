@@ -453,7 +453,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.run(call)
         except EventStoreError as error:
             met = error
-        assert outcome is (None if met is None else type(met)), f"expected {outcome}, met {met!r}"
+        assert met is None if outcome is None else isinstance(met, outcome), f"expected {outcome}, met {met!r}"
 
     def id(self, number: int) -> ThreadId:
         return self.threads[number].thread_id

@@ -19,7 +19,7 @@ from eventstore.errors import (
 )
 
 FAMILIES: dict[type[EventStoreError], set[str]] = {
-    Rejected: {"InvalidRequest", "ThreadNotFound", "AppendTooLarge", "Unsupported"},
+    Rejected: {"InvalidRequest", "UnknownThread", "ThreadNotFound", "AppendTooLarge", "Unsupported"},
     Conflict: {"WriterFenced", "WrongExpectedVersion", "ThreadExists"},
     Unavailable: {"LogUnavailable", "ViewsUnavailable"},
     Behind: {"ViewsBehind"},

@@ -1,0 +1,125 @@
+"""What commands share that run until they are told to end: the telling, the signs of life, and a worker among them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from eventstore.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from eventstore.settings import Settings
+    from eventstore.wiring import Cluster
+    from projections.metrics import Metrics
+    from projections.monitoring import Pulse
+    from projections.worker import Worker
+
+BEAT_EVERY = 1.0
+"""Seconds between two signs of life."""
+_LEAVE_WITHIN = 10.0
+"""Seconds that a worker has to finish its steps and leave its group when it is told to end."""
+
+
+def told_to_end() -> asyncio.Future[None]:
+    """Return what is done when SIGTERM or Ctrl-C has come; from now on they do nothing else."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not told.done():
+            told.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, tell)
+    return told
+
+
+@asynccontextmanager
+async def beating(pulse: Pulse) -> AsyncIterator[None]:
+    """Give signs of life in the block, for as long as the loop runs."""
+
+    async def beat() -> None:
+        while True:
+            pulse.beat()
+            await asyncio.sleep(BEAT_EVERY)
+
+    task = asyncio.ensure_future(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+class Working:
+    """A worker that has joined its group."""
+
+    def __init__(self, worker: Worker, check: asyncio.Task[None]) -> None:
+        self.worker = worker
+        self._check = check
+
+    @property
+    def is_ready(self) -> bool:
+        return self.worker.is_ready
+
+    async def ended(self) -> None:
+        """Wait until the worker cannot go on, and raise why."""
+        await asyncio.wait([self.worker.crashed, self._check], return_when=asyncio.FIRST_COMPLETED)
+        for done in (self.worker.crashed, self._check):
+            if done.done():
+                done.result()
+
+
+@asynccontextmanager
+async def working(
+    settings: Settings,
+    cluster: Cluster,
+    metrics: Metrics,
+    *,
+    group: str | None = None,
+    static_id: str | None = None,
+    batch: int | None = None,
+) -> AsyncIterator[Working]:
+    """Keep the views of the log for the block, as one of a group; leave it in good order."""
+    import structlog
+
+    from eventstore.kafka.group import KafkaGroup
+    from eventstore.wiring import worker_on
+
+    log = structlog.get_logger("eventstore.worker")
+    membership = KafkaGroup(settings.kafka, partitions=cluster.feed.partitions)
+    worker = worker_on(cluster, membership, metrics=metrics, batch=batch)
+
+    async def check() -> None:
+        while True:
+            membership.check()
+            await asyncio.sleep(BEAT_EVERY)
+
+    await membership.join(
+        worker, group=group or f"{settings.kafka.topic}.views", instance=static_id, within=settings.within
+    )
+    log.info("joined", log=str(settings.kafka), views=cluster.shards.address, partitions=cluster.feed.partitions)
+    checking = asyncio.ensure_future(check())
+    try:
+        yield Working(worker, checking)
+    finally:
+        log.info("ending")
+        checking.cancel()
+        await worker.let_go(for_good=True)
+        await membership.close(within=_LEAVE_WITHIN)
+
+
+def monitor_address(text: str | None) -> tuple[str, int] | None:
+    """Read `[HOST:]PORT`.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    if text is None:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65_535 or (colon and not host):
+        raise InvalidRequest(f"{text!r} is no port to be monitored at; give PORT or HOST:PORT")
+    return host or "127.0.0.1", int(port)

@@ -1,0 +1,147 @@
+"""`serve`: let Codex keep its threads here, over gRPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eventstore.cli.opening import settings_of
+from eventstore.errors import InvalidRequest, Unsupported
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
+    from prometheus_client import CollectorRegistry
+
+    from eventstore.cli.running import Working
+    from eventstore.serve.server import Address, Limits
+    from eventstore.settings import Settings
+    from eventstore.wiring import Parts
+
+READY = "eventstore: ready on"
+
+
+def serve(
+    context: typer.Context,
+    *,
+    listen: Annotated[
+        str, typer.Option(metavar="[HOST:]PORT", help="Where Codex is to call; HOST is 127.0.0.1 by default.")
+    ] = "127.0.0.1:7433",
+    unprotected: Annotated[
+        bool, typer.Option("--unprotected", help="Listen where others can call, who may then read and write all.")
+    ] = False,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Keep the views of a log on Kafka as well, as eventstore worker does.")
+    ] = False,
+    monitor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT", help="Serve /metrics, /livez and /readyz there; HOST is 127.0.0.1 by default."
+        ),
+    ] = None,
+    writers: Annotated[int, typer.Option(min=1, help="Threads that are live at the same time, at most.")] = 10_000,
+    idle: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="When a live thread that nobody uses is closed.")
+    ] = 900,
+    debug: Annotated[bool, typer.Option("--debug", help="Log every call.")] = False,
+) -> int:
+    """Serve the store to Codex 0.129.0; ends on SIGTERM and Ctrl-C when its calls are done and its threads stored."""
+    import asyncio
+
+    from eventstore.cli.logs import begin_logging
+    from eventstore.cli.running import monitor_address
+
+    try:
+        from eventstore.serve.server import Address, Limits
+    except ModuleNotFoundError as exc:
+        raise Unsupported(f"serving needs {exc.name}, which is not installed; install eventstore[serve]") from exc
+    settings = settings_of(context)
+    address = Address.parse(listen)
+    if not address.is_local and not unprotected:
+        raise InvalidRequest(
+            f"whoever reaches {address} could read and write all threads; listen on 127.0.0.1, or say --unprotected"
+        )
+    if worker and not settings.is_cluster:
+        raise InvalidRequest("an embedded store keeps its views itself; leave --worker away")
+    begin_logging(debug=debug)
+    limits = Limits(within=settings.within, writers=writers, idle_after=idle)
+    return asyncio.run(_serve(_Plan(settings, address, limits, worker, monitor_address(monitor))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the command line asked for."""
+
+    settings: Settings
+    address: Address
+    limits: Limits
+    with_worker: bool
+    monitor: tuple[str, int] | None
+
+
+async def _serve(plan: _Plan) -> int:
+    import asyncio
+    from contextlib import AsyncExitStack
+
+    import structlog
+    from prometheus_client import CollectorRegistry
+
+    from eventstore.cli.running import told_to_end
+    from eventstore.serve.server import serving
+    from eventstore.wiring import open_parts
+
+    log = structlog.get_logger("eventstore.serve")
+    told = told_to_end()
+    registry = CollectorRegistry()
+    async with AsyncExitStack() as ends:
+        parts = await ends.enter_async_context(open_parts(plan.settings))
+        working = await _worker_beside(parts, plan, registry, ends) if plan.with_worker else None
+        served = await ends.enter_async_context(
+            serving(parts.store, plan.address, registry=registry, limits=plan.limits)
+        )
+        if plan.monitor is not None:
+            await _watched(plan.monitor, registry, working, ends)
+        print(f"{READY} {served.address}; for Codex's config.toml:\n{served.codex_setting}", flush=True)
+        if working is None:
+            await told
+        else:
+            ended = asyncio.ensure_future(working.ended())
+            await asyncio.wait([told, ended], return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                ended.result()
+            ended.cancel()
+        log.info("ending")
+    log.info("ended")
+    return 0
+
+
+async def _worker_beside(parts: Parts, plan: _Plan, registry: CollectorRegistry, ends: AsyncExitStack) -> Working:
+    from eventstore.cli.running import working
+    from eventstore.wiring import Clustered
+    from projections.metrics import Metrics
+
+    assert isinstance(parts, Clustered)
+    return await ends.enter_async_context(working(plan.settings, parts.cluster, Metrics(registry)))
+
+
+async def _watched(
+    monitor: tuple[str, int], registry: CollectorRegistry, working: Working | None, ends: AsyncExitStack
+) -> None:
+    import structlog
+
+    from eventstore.cli.running import beating
+    from projections.monitoring import Pulse, monitored
+
+    pulse = Pulse()
+    await ends.enter_async_context(beating(pulse))
+    port = ends.enter_context(
+        monitored(
+            monitor,
+            registry,
+            is_alive=lambda: pulse.is_alive,
+            is_ready=lambda: pulse.is_alive and (working is None or working.is_ready),
+        )
+    )
+    structlog.get_logger("eventstore.serve").info("monitored", port=port)

@@ -1,0 +1,1 @@
+"""Threads served over gRPC, to a Codex that keeps its own here."""

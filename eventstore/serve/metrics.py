@@ -1,0 +1,35 @@
+"""What a server tells of itself, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_CALL_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class ServerMetrics:
+    """One server's metrics."""
+
+    def __init__(self, registry: CollectorRegistry, *, live: Callable[[], int]) -> None:
+        """Put the metrics into the registry; `live` is asked how many threads are live."""
+        self._calls = Counter("eventstore_calls_total", "Calls ended.", ["method", "status"], registry=registry)
+        self._seconds = Histogram(
+            "eventstore_call_seconds",
+            "Time of one call, from its request's arrival to its answer.",
+            ["method", "status"],
+            buckets=_CALL_SECONDS,
+            registry=registry,
+        )
+        self._under_way = Gauge("eventstore_calls_under_way", "Calls that have not ended.", registry=registry)
+        writers = Gauge("eventstore_live_writers", "Threads that are live in this server.", registry=registry)
+        writers.set_function(live)
+
+    def begun(self) -> None:
+        self._under_way.inc()
+
+    def ended(self, method: str, status: str, *, seconds: float) -> None:
+        self._under_way.dec()
+        self._calls.labels(method, status).inc()
+        self._seconds.labels(method, status).observe(seconds)

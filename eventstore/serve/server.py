@@ -1,0 +1,150 @@
+"""A server of one store: where it listens, what it offers, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from eventstore.errors import InvalidRequest
+from eventstore.serve.calls import Calls
+from eventstore.serve.codex_service import SERVICE, CodexThreads
+from eventstore.serve.metrics import ServerMetrics
+from eventstore.serve.turns import Turns
+from eventstore.serve.writers import Writers
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from eventstore.threads import EventSourcedThreadStore
+
+LARGEST_REQUEST: Final = 64 * 1024 * 1024
+"""Bytes of one request: a fork sends the whole history of its source."""
+_MOST_CALLS: Final = 4_096
+"""Calls under way at the same time; one more is refused."""
+_SHARE_FOR_CALLS: Final = 0.5
+"""Of the time that the server has to end, the share in which calls may finish; the rest is for closing threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+    """0: any that is free."""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT`, `[IPv6]:PORT` or a port on 127.0.0.1.
+
+        Raises:
+            InvalidRequest: It is none of these.
+        """
+        host, colon, port = text.rpartition(":")
+        if not port.isascii() or not port.isdecimal() or int(port) > 65_535 or (colon and not host):
+            raise InvalidRequest(f"{text!r} is no address to listen at; give PORT or HOST:PORT")
+        return cls(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server allows itself."""
+
+    within: float = 30.0
+    """Seconds that a call waits for those before it."""
+    writers: int = 10_000
+    """Threads that are live at the same time."""
+    idle_after: float = 900.0
+    """Seconds after which a live thread that nobody uses is closed."""
+    end_within: float = 20.0
+    """Seconds to end in, all told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that is ready."""
+
+    address: Address
+    writers: Writers
+
+    @property
+    def codex_setting(self) -> str:
+        """The line of Codex's config.toml that makes it keep its threads here."""
+        return f'experimental_thread_store = {{ type = "remote", endpoint = "http://{self.address}" }}'
+
+
+@asynccontextmanager
+async def serving(
+    store: EventSourcedThreadStore, address: Address, *, registry: CollectorRegistry, limits: Limits | None = None
+) -> AsyncIterator[Serving]:
+    """Serve the store for the block; at its end, finish the calls that are under way, and store and close all threads.
+
+    Raises:
+        InvalidRequest: The address cannot be listened at.
+    """
+    limits = limits or Limits()
+    turns = Turns(within=limits.within)
+    writers = Writers(store, turns, most=limits.writers, idle_after=limits.idle_after)
+    codex = CodexThreads(store, turns, writers)
+    calls = Calls(ServerMetrics(registry, live=lambda: len(writers)))
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
+    server.add_generic_rpc_handlers((calls.handler(SERVICE, codex.methods),))
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    port = _listening(server, address)
+    await server.start()
+    for name in ("", SERVICE):
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    tidying = asyncio.ensure_future(_tidy(writers, every=min(limits.idle_after, 60.0)))
+    try:
+        yield Serving(Address(address.host, port), writers)
+    finally:
+        tidying.cancel()
+        await healthy.enter_graceful_shutdown()
+        for_calls = limits.end_within * _SHARE_FOR_CALLS
+        await server.stop(grace=for_calls)
+        await codex.settled(within=for_calls)
+        await writers.close_all(within=limits.end_within - for_calls)
+
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", LARGEST_REQUEST),
+    ("grpc.max_send_message_length", -1),
+    # Two servers at one port would each get half of the calls.
+    ("grpc.so_reuseport", 0),
+)
+
+
+def _listening(server: grpc.aio.Server, address: Address) -> int:
+    try:
+        return server.add_insecure_port(str(address))
+    except RuntimeError as exc:
+        raise InvalidRequest(f"{address} cannot be listened at; it may be taken: give another") from exc
+
+
+async def _tidy(writers: Writers, *, every: float) -> None:
+    while True:
+        await asyncio.sleep(every)
+        await writers.close_idle()

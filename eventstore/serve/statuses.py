@@ -1,0 +1,68 @@
+"""The store's errors as gRPC says them: families become statuses, and the error's name goes along (contract §7)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+
+from eventstore.errors import (
+    AppendTooLarge,
+    Behind,
+    Broken,
+    Conflict,
+    EventStoreError,
+    Rejected,
+    ThreadExists,
+    ThreadNotFound,
+    Unavailable,
+    Unknown,
+    UnknownThread,
+    Unsupported,
+    WriterFenced,
+)
+
+ERROR_NAME: Final = "eventstore-error"
+"""The key, in a call's trailing metadata, of the error's name: a status stands for several."""
+LONGEST_TEXT: Final = 1_000
+"""Characters of an error's text that are sent: it travels in a header, which clients take 8 KB of."""
+
+_STATUSES: Final = (
+    (ThreadNotFound, grpc.StatusCode.NOT_FOUND),
+    (UnknownThread, grpc.StatusCode.NOT_FOUND),
+    (AppendTooLarge, grpc.StatusCode.INVALID_ARGUMENT),
+    (Unsupported, grpc.StatusCode.UNIMPLEMENTED),
+    (Rejected, grpc.StatusCode.INVALID_ARGUMENT),
+    (WriterFenced, grpc.StatusCode.ABORTED),
+    (ThreadExists, grpc.StatusCode.ALREADY_EXISTS),
+    (Conflict, grpc.StatusCode.FAILED_PRECONDITION),
+    (Unavailable, grpc.StatusCode.UNAVAILABLE),
+    (Behind, grpc.StatusCode.UNAVAILABLE),
+    # What gRPC means by it: the call may have had its effect, and the answer did not come in time.
+    (Unknown, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (Broken, grpc.StatusCode.INTERNAL),
+)
+
+
+class ReplyTooLarge(Rejected):
+    """The answer is larger than the client takes."""
+
+
+class TooMany(Unavailable):
+    """As much as this server takes is under way already; try again later."""
+
+
+def status_of(error: EventStoreError) -> grpc.StatusCode:
+    """Return the status that tells the caller what the error's family does."""
+    if isinstance(error, (ReplyTooLarge, TooMany)):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return status
+    return grpc.StatusCode.INTERNAL
+
+
+def text_of(error: EventStoreError) -> str:
+    """Return the error's text, short enough to travel."""
+    text = str(error)
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -1,0 +1,186 @@
+"""The live threads of a server: opened when a call needs one, closed when they rest or room is needed.
+
+Clients know nothing of it. A thread that is stored is taken up again by the next call that writes it, after a restart
+of the server as well; only what was never stored is lost with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from eventstore.documents.params import CreateThreadParams, ReadThreadParams, ResumeThreadParams
+from eventstore.errors import EventStoreError, ThreadExists, ThreadNotFound, UnknownThread, WriterFenced
+from eventstore.ids import ThreadId
+from eventstore.serve.statuses import TooMany
+
+if TYPE_CHECKING:
+    from eventstore.serve.turns import Turns
+    from eventstore.threads import EventSourcedThreadStore
+
+T = TypeVar("T")
+
+_CLOSED_TOGETHER = 32
+"""Threads closed at the same time when the server ends."""
+
+log = structlog.get_logger("eventstore.serve")
+
+
+class Writers:
+    """Which threads are live here, the one used longest ago first. Every call about one holds its turn."""
+
+    def __init__(self, store: EventSourcedThreadStore, turns: Turns, *, most: int, idle_after: float) -> None:
+        """Keep at most `most` threads live, and close those that nothing was asked of for `idle_after` seconds."""
+        self._store = store
+        self._turns = turns
+        self._most = most
+        self._idle_after = idle_after
+        self._used: dict[ThreadId, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    async def create(self, params: CreateThreadParams) -> None:
+        """Make a new thread live; raises as the store does.
+
+        Raises:
+            TooMany: As many as may be are live, and all of them are busy.
+        """
+        await self._make_room()
+        await self._store.create_thread(params)
+        self._touch(params.thread_id)
+
+    async def resume(self, params: ResumeThreadParams) -> None:
+        """Make a stored thread live, whoever wrote it until now; raises as the store does.
+
+        One that is live here stays so with all that was appended: its client died, or another one joins it.
+
+        Raises:
+            TooMany: As many as may be are live, and all of them are busy.
+        """
+        thread_id = params.thread_id
+        if self._store.is_live(thread_id):
+            try:
+                await self._store.flush_thread(thread_id)
+            except WriterFenced:
+                await self._store.discard_thread(thread_id)
+        if not self._store.is_live(thread_id):
+            await self._make_room()
+            await self._store.resume_thread(params)
+        self._touch(thread_id)
+
+    async def used(self, thread_id: ThreadId, act: Callable[[], Awaitable[T]]) -> T:
+        """Do something that needs the thread live; one that is stored and not live here is taken up.
+
+        Raises:
+            ThreadNotFound: It is neither live here nor stored.
+            TooMany: As many as may be are live, and all of them are busy.
+        """
+        if not self._store.is_live(thread_id):
+            await self._adopt(thread_id)
+        self._touch(thread_id)
+        try:
+            return await act()
+        finally:
+            self._forget_ended(thread_id)
+
+    async def discard(self, thread_id: ThreadId) -> None:
+        """End the thread without storing what is queued; one that is not live here only has to be there.
+
+        Raises:
+            ThreadNotFound: It is neither live here nor stored.
+        """
+        if self._store.is_live(thread_id):
+            await self._store.discard_thread(thread_id)
+        else:
+            try:
+                await self._store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+            except UnknownThread as exc:
+                raise ThreadNotFound(thread_id) from exc
+        self._used.pop(thread_id, None)
+
+    async def close_idle(self) -> None:
+        """Close the stored threads that have rested long enough."""
+        now = time.monotonic()
+        for thread_id, used in list(self._used.items()):
+            if now - used < self._idle_after:
+                break
+            if not self._turns.is_taken(thread_id) and not self._store.is_unstored(thread_id):
+                await self._close(thread_id)
+
+    async def close_all(self, *, within: float) -> int:
+        """Store and close all threads; return how many could not be closed in time, or at all."""
+        turns = asyncio.Semaphore(_CLOSED_TOGETHER)
+
+        async def close(thread_id: ThreadId) -> None:
+            async with turns:
+                await self._close(thread_id)
+
+        closing = [asyncio.ensure_future(close(thread_id)) for thread_id in list(self._used)]
+        if closing:
+            _, late = await asyncio.wait(closing, timeout=within)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
+        return len(self._used)
+
+    async def _adopt(self, thread_id: ThreadId) -> None:
+        await self._make_room()
+        try:
+            await self._store.resume_thread(ResumeThreadParams(thread_id=thread_id, include_archived=True))
+        except UnknownThread as exc:
+            raise ThreadNotFound(thread_id) from exc
+        log.debug("adopted", thread=thread_id)
+
+    async def _make_room(self) -> None:
+        """Close the threads used longest ago while there are as many as may be.
+
+        Raises:
+            TooMany: All of them are busy, or hold what is stored nowhere else.
+        """
+        while len(self._used) >= self._most:
+            resting = [thread_id for thread_id in self._used if not self._turns.is_taken(thread_id)]
+            stored = next((each for each in resting if not self._store.is_unstored(each)), None)
+            if stored is not None:
+                if await self._close(stored):
+                    continue
+                raise TooMany("no room can be made for another live thread now; try again later")
+            # Begun and left: nothing was ever said in it, or its client is gone.
+            left = next((each for each in resting if time.monotonic() - self._used[each] >= self._idle_after), None)
+            if left is None:
+                raise TooMany(f"{len(self._used)} threads are live here, as many as may be; try again later")
+            await self._store.discard_thread(left)
+            del self._used[left]
+
+    async def _close(self, thread_id: ThreadId) -> bool:
+        """Close a thread; say whether that went well. One that cannot be closed now is kept for a later try."""
+        try:
+            async with self._turns.taken(thread_id):
+                if self._store.is_live(thread_id):
+                    await self._end(thread_id)
+                self._used.pop(thread_id, None)
+        except EventStoreError as exc:
+            log.warning("not closed", thread=thread_id, why=str(exc))
+            self._touch(thread_id)
+            return False
+        return True
+
+    async def _end(self, thread_id: ThreadId) -> None:
+        try:
+            await self._store.shutdown_thread(thread_id)
+        except (WriterFenced, ThreadExists, ThreadNotFound):
+            # Another's by now, or deleted: what counts of it is stored.
+            if self._store.is_live(thread_id):
+                await self._store.discard_thread(thread_id)
+
+    def _touch(self, thread_id: ThreadId) -> None:
+        self._used.pop(thread_id, None)
+        self._used[thread_id] = time.monotonic()
+
+    def _forget_ended(self, thread_id: ThreadId) -> None:
+        if not self._store.is_live(thread_id):
+            self._used.pop(thread_id, None)
