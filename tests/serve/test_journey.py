@@ -17,6 +17,7 @@ from tests.serve.conftest import Served
 from tests.support.codex import AppServer, CodexHome, Refused, app_server, texts
 from tests.support.model import Model
 
+NOBODYS = "01a0441f-212b-78f8-80f3-f0844eb9b951"
 SAID_BY_THE_COMMAND = "the command said:"
 
 
@@ -29,7 +30,7 @@ async def listed(codex: AppServer, **params: Any) -> dict[str, Any]:
     return {thread["id"]: thread for thread in page["data"]}
 
 
-async def test_a_thread_is_begun_read_renamed_forked_and_archived(served: Served, a_model: Model) -> None:
+async def test_a_thread_is_begun_listed_read_and_renamed(served: Served, a_model: Model) -> None:
     async with served.server() as server:
         home = CodexHome.made(served.folder / "home", model=a_model.url, setting=server.setting)
         async with app_server(home) as codex:
@@ -45,17 +46,6 @@ async def test_a_thread_is_begun_read_renamed_forked_and_archived(served: Served
             await codex.call("thread/metadata/update", threadId=thread, gitInfo={"sha": "abc", "branch": "main"})
             await codex.call("thread/metadata/update", threadId=thread, gitInfo={"sha": None})
             changed = (await read(codex, thread))["thread"]
-            fork = (await codex.call("thread/fork", threadId=thread))["thread"]
-            await codex.say(fork["id"], "and now?")
-            forked = await read(codex, fork["id"])
-            await codex.call("thread/archive", threadId=thread)
-            archived = await listed(codex, archived=True)
-            active = await listed(codex)
-            await codex.call("thread/unarchive", threadId=thread)
-            restored = (await read(codex, thread))["thread"]
-            with pytest.raises(Refused, match="not found|no rollout"):
-                await codex.call("thread/archive", threadId="01a0441f-212b-78f8-80f3-f0844eb9b951")
-        said = server.said()
 
     assert [thread] == list(there)
     assert "hello" == there[thread]["preview"]
@@ -63,19 +53,38 @@ async def test_a_thread_is_begun_read_renamed_forked_and_archived(served: Served
     assert conversation[3].startswith(SAID_BY_THE_COMMAND)
     assert "42" in conversation[3]
     assert ("The answer", None, "main") == (changed["name"], changed["gitInfo"]["sha"], changed["gitInfo"]["branch"])
-    assert thread == fork["forkedFromId"]
-    assert [*conversation, "and now?", "heard: and now?"] == texts(forked)
-    assert thread == forked["thread"]["forkedFromId"]
-    assert ([thread], [fork["id"]]) == (list(archived), list(active))
-    assert "The answer" == restored["name"]
     assert [] == home.rollouts
-    assert "unexpectedly" not in said
     async with open_parts(served.settings) as parts:
         for absent in (unused, ephemeral):
             with pytest.raises(UnknownThread):
                 await parts.store.read_thread(ReadThreadParams(thread_id=ThreadId(absent), include_archived=True))
-        first = (await parts.store.load_history(LoadThreadHistoryParams(thread_id=ThreadId(fork["id"])))).items[0]
+
+
+async def test_a_thread_is_forked_archived_and_brought_back(served: Served, a_model: Model) -> None:
+    async with served.server() as server:
+        home = CodexHome.made(served.folder / "home", model=a_model.url, setting=server.setting)
+        async with app_server(home) as codex:
+            thread = await codex.start()
+            await codex.say(thread, "hello")
+            await codex.call("thread/name/set", threadId=thread, name="The first")
+            fork = (await codex.call("thread/fork", threadId=thread))["thread"]
+            await codex.say(fork["id"], "and now?")
+            forked = await read(codex, fork["id"])
+            await codex.call("thread/archive", threadId=thread)
+            archived, active = await listed(codex, archived=True), await listed(codex)
+            await codex.call("thread/unarchive", threadId=thread)
+            restored = (await read(codex, thread))["thread"]
+            with pytest.raises(Refused, match="not found"):
+                await codex.call("thread/archive", threadId=NOBODYS)
+
+    assert thread == fork["forkedFromId"] == forked["thread"]["forkedFromId"]
+    assert ["hello", "heard: hello", "and now?", "heard: and now?"] == texts(forked)
+    assert ([thread], [fork["id"]]) == (list(archived), list(active))
+    assert "The first" == restored["name"]
+    assert [] == home.rollouts
+    async with open_parts(served.settings) as parts:
         page = await parts.store.list_threads(ListThreadsParams())
+        first = (await parts.store.load_history(LoadThreadHistoryParams(thread_id=ThreadId(fork["id"])))).items[0]
     assert ("session_meta", fork["id"], thread) == (first.type, first.payload["id"], first.payload["forked_from_id"])
     assert {thread, fork["id"]} == {each.thread_id for each in page.items}
 

@@ -9,11 +9,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from eventstore.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
+_NUMBERS = count()
 PATIENCE = 60.0
 """Seconds after which a server that is not ready, or has not ended, is a failure, not a slow machine."""
 
@@ -48,8 +50,7 @@ class ServerProcess:
 @asynccontextmanager
 async def a_server(settings: Settings, folder: Path, *words: str) -> AsyncIterator[ServerProcess]:
     """Run a server on the store for the block; it has to end in good order unless it was ended in there."""
-    number = len(list(folder.glob("server-*.log")))
-    errors = folder / f"server-{number}.log"
+    errors = folder / f"server-{next(_NUMBERS)}.log"
     named = {"EVENTSTORE_LOG": settings.log, "EVENTSTORE_VIEWS": settings.views}
     with errors.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
