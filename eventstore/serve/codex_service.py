@@ -163,8 +163,10 @@ class CodexThreads:
     async def _changed(self, thread_id: ThreadId, act: Callable[[], Coroutine[None, None, T]]) -> T:
         """Do something to the thread when it is this call's turn, and carry it through whoever waits for it."""
 
+        turn = self._turns.asked(thread_id)
+
         async def change() -> T:
-            async with self._turns.taken(thread_id):
+            async with turn:
                 return await act()
 
         changing = asyncio.ensure_future(change())

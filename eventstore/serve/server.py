@@ -86,6 +86,7 @@ class Serving:
     """A server that is ready."""
 
     address: Address
+    codex: CodexThreads
     writers: Writers
 
     @property
@@ -119,7 +120,7 @@ async def serving(
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     tidying = asyncio.ensure_future(_tidy(writers, every=min(limits.idle_after, 60.0)))
     try:
-        yield Serving(Address(address.host, port), writers)
+        yield Serving(Address(address.host, port), codex, writers)
     finally:
         tidying.cancel()
         await healthy.enter_graceful_shutdown()

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from eventstore.errors import LogUnavailable
 from eventstore.ids import ThreadId
-
-
-class _Line:
-    """Those who wait for their turn with one thread, and who has it."""
-
-    __slots__ = ("lock", "people")
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.people = 0
 
 
 class Turns:
@@ -25,38 +14,18 @@ class Turns:
 
     def __init__(self, *, within: float) -> None:
         """Let nobody wait longer than `within` seconds."""
-        self._within = within
-        self._lines: dict[ThreadId, _Line] = {}
+        self.within = within
+        self._last: dict[ThreadId, Turn] = {}
 
     def is_taken(self, thread_id: ThreadId) -> bool:
         """Whether somebody has the thread's turn, or waits for it."""
-        return thread_id in self._lines
+        return thread_id in self._last
 
-    @asynccontextmanager
-    async def taken(self, thread_id: ThreadId) -> AsyncIterator[None]:
-        """Wait for the turn and hold it for the block. Who asked first has it first.
-
-        Raises:
-            LogUnavailable: The calls before took too long; nothing was done.
-        """
-        line = self._lines.setdefault(thread_id, _Line())
-        line.people += 1
-        try:
-            try:
-                async with asyncio.timeout(self._within):
-                    await line.lock.acquire()
-            except TimeoutError as exc:
-                raise LogUnavailable(
-                    f"the calls before this one about thread {thread_id} did not end within {self._within:g} s"
-                ) from exc
-            try:
-                yield
-            finally:
-                line.lock.release()
-        finally:
-            line.people -= 1
-            if not line.people:
-                del self._lines[thread_id]
+    def asked(self, thread_id: ThreadId) -> Turn:
+        """Return the turn behind all that were asked for before; it has to be taken, by `async with`."""
+        turn = Turn(self, thread_id, self._last.get(thread_id))
+        self._last[thread_id] = turn
+        return turn
 
     async def passed(self, thread_id: ThreadId) -> None:
         """Wait until the calls that came before have taken effect, and hold up none that come later.
@@ -64,6 +33,51 @@ class Turns:
         Raises:
             LogUnavailable: They took too long.
         """
-        if thread_id in self._lines:
-            async with self.taken(thread_id):
+        if self.is_taken(thread_id):
+            async with self.asked(thread_id):
                 pass
+
+    def over(self, turn: Turn) -> None:
+        """Forget a turn behind which nobody waits."""
+        if self._last.get(turn.thread_id) is turn:
+            del self._last[turn.thread_id]
+
+
+class Turn:
+    """One call's place in the line."""
+
+    def __init__(self, turns: Turns, thread_id: ThreadId, before: Turn | None) -> None:
+        self.thread_id = thread_id
+        self._turns = turns
+        self._before = None if before is None else before._over
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def __aenter__(self) -> None:
+        """Wait for the turn.
+
+        Raises:
+            LogUnavailable: The calls before took too long; nothing was done.
+        """
+        if self._before is None:
+            return
+        try:
+            async with asyncio.timeout(self._turns.within):
+                await asyncio.shield(self._before)
+        except BaseException as exc:
+            # Who gives up leaves those behind waiting for those before.
+            self._before.add_done_callback(lambda _: self._end())
+            if isinstance(exc, TimeoutError):
+                raise LogUnavailable(
+                    f"the calls before this one about thread {self.thread_id} did not end within "
+                    f"{self._turns.within:g} s"
+                ) from exc
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._over.set_result(None)
+        self._turns.over(self)

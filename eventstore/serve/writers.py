@@ -159,7 +159,7 @@ class Writers:
     async def _close(self, thread_id: ThreadId) -> bool:
         """Close a thread; say whether that went well. One that cannot be closed now is kept for a later try."""
         try:
-            async with self._turns.taken(thread_id):
+            async with self._turns.asked(thread_id):
                 if self._store.is_live(thread_id):
                     await self._end(thread_id)
                 self._used.pop(thread_id, None)

@@ -1,0 +1,52 @@
+"""A server in the test's own process, on a store in one file that the test can reach as well."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from eventstore.audit import audit
+from eventstore.ids import ThreadId
+from eventstore.serve.server import Address, Limits, Serving, serving
+from eventstore.settings import Settings
+from eventstore.threads import EventSourcedThreadStore
+from eventstore.wiring import Embedded, open_embedded
+from tests.support.engines import Through, store_on, untouched
+from tests.support.wire import CodexWire
+
+ANY_PORT = Address("127.0.0.1", 0)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A server, its store, and a client of it."""
+
+    parts: Embedded
+    store: EventSourcedThreadStore
+    server: Serving
+    codex: CodexWire
+    registry: CollectorRegistry
+
+    async def kinds(self, thread_id: str) -> list[str]:
+        """Return the kinds of the thread's records, in order."""
+        return [record.kind async for record in audit(self.parts.feed, ThreadId(thread_id))]
+
+
+@asynccontextmanager
+async def a_rig(
+    path: Path, *, limits: Limits | None = None, within: float = 30.0, through: Through = untouched
+) -> AsyncIterator[Rig]:
+    """Serve the store in this file for the block; `within` is the deadline of the store's calls in seconds."""
+    async with AsyncExitStack() as ends:
+        settings = Settings(log=f"sqlite:{path}", actor="a test", within=within)
+        parts = await ends.enter_async_context(open_embedded(settings))
+        store = store_on(parts, through, ends, within=within)
+        registry = CollectorRegistry()
+        server = await ends.enter_async_context(
+            serving(store, ANY_PORT, registry=registry, limits=limits or Limits(within=within))
+        )
+        yield Rig(parts, store, server, CodexWire(str(server.address)), registry)
