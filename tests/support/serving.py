@@ -51,7 +51,11 @@ class ServerProcess:
 async def a_server(settings: Settings, folder: Path, *words: str) -> AsyncIterator[ServerProcess]:
     """Run a server on the store for the block; it has to end in good order unless it was ended in there."""
     errors = folder / f"server-{next(_NUMBERS)}.log"
-    named = {"EVENTSTORE_LOG": settings.log, "EVENTSTORE_VIEWS": settings.views}
+    named = {
+        "EVENTSTORE_LOG": settings.log,
+        "EVENTSTORE_VIEWS": settings.views,
+        "EVENTSTORE_WITHIN": str(settings.within),
+    }
     with errors.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
