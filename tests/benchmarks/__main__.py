@@ -31,6 +31,7 @@ def main() -> None:
             ),
             "imports": imports.measure,
             "startup": lambda at: startup.measure(at, rounds=rounds),
+            "serving": lambda at: asyncio.run(_served(at, quick=asked.quick, rollouts=asked.rollouts)),
             "clusters": lambda at: asyncio.run(_on_a_cluster(at, quick=asked.quick)),
             "crowds": lambda at: asyncio.run(_crowds(at, quick=asked.quick, full=asked.full)),
         }.items():
@@ -45,6 +46,12 @@ def main() -> None:
         print(json.dumps({"machine": machine, "figures": [asdict(figure) for figure in figures]}, indent=2))
     else:
         _print_table(figures)
+
+
+async def _served(folder: Path, *, quick: bool, rollouts: Path | None) -> list[Figure]:
+    from tests.benchmarks import serving
+
+    return await serving.measure(folder, quick=quick, rollouts=rollouts)
 
 
 async def _on_a_cluster(folder: Path, *, quick: bool) -> list[Figure]:
@@ -68,8 +75,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="a crowd of a million threads; takes a quarter of an hour")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--only", action="append", help="appends, histories, listings, imports, startup, clusters or crowds"
+        "--only", action="append", help="appends, histories, listings, imports, startup, serving, clusters or crowds"
     )
+    parser.add_argument("--rollouts", type=Path, help="folder of rollouts that serving's clients replay")
     parser.add_argument("--dir", help="folder on the disk to measure (default: the system's temporary one)")
     return parser.parse_args()
 

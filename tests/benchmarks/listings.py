@@ -31,7 +31,7 @@ async def measure(folder: Path, *, rounds: int, threads: int) -> list[Figure]:
     times: dict[int, dict[str, float]] = {}
     for count in (1_000, threads):
         async with fresh_store(folder / f"list-{count}.db") as embedded:
-            await _fill(embedded, count)
+            await fill(embedded, count)
             times[count] = {name: await _page(embedded, query, rounds) for name, query in _all_queries().items()}
     slowest = max(times[threads], key=lambda name: times[threads][name])
     ratios = {name: times[threads][name] / times[1_000][name] for name in times[threads]}
@@ -59,7 +59,7 @@ async def _page(embedded: Embedded, query: ListThreadsParams, rounds: int) -> fl
     return median([await timed(lambda: embedded.store.list_threads(query)) for _ in range(rounds * 10)])
 
 
-async def _fill(embedded: Embedded, count: int) -> None:
+async def fill(embedded: Embedded, count: int) -> None:
     """Log the threads straight away, many to a commit, and fold them."""
     chance = random.Random(7)
     for first in range(0, count, _THREADS_AT_A_TIME):
