@@ -32,6 +32,9 @@ def serve(
     unprotected: Annotated[
         bool, typer.Option("--unprotected", help="Listen where others can call, who may then read and write all.")
     ] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Other servers are asked about the same threads, behind a balancer.")
+    ] = False,
     worker: Annotated[
         bool, typer.Option("--worker", help="Keep the views of a log on Kafka as well, as eventstore worker does.")
     ] = False,
@@ -66,7 +69,7 @@ def serve(
     if worker and not settings.is_cluster:
         raise InvalidRequest("an embedded store keeps its views itself; leave --worker away")
     begin_logging(debug=debug)
-    limits = Limits(within=settings.within, writers=writers, idle_after=idle)
+    limits = Limits(within=settings.within, writers=writers, idle_after=idle, shared=shared)
     return asyncio.run(_serve(_Plan(settings, address, limits, worker, monitor_address(monitor))))
 
 

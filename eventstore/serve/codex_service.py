@@ -98,7 +98,7 @@ class CodexThreads:
         async def append() -> None:
             items = await _items(request.items_json)
             params = AppendThreadItemsParams.model_construct(thread_id=thread_id, items=items, append_id=None)
-            await self._writers.used(thread_id, lambda: self._store.append_items(params))
+            await self._writers.append(params)
 
         await self._changed(thread_id, append)
         return _DONE

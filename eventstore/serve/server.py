@@ -69,7 +69,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a server allows itself."""
+    """What a server allows itself, and whether it is alone."""
 
     within: float = 30.0
     """Seconds that a call waits for those before it."""
@@ -79,6 +79,8 @@ class Limits:
     """Seconds after which a live thread that nobody uses is closed."""
     end_within: float = 20.0
     """Seconds to end in, all told."""
+    shared: bool = False
+    """Whether other servers are asked about the same threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ async def serving(
     """
     limits = limits or Limits()
     turns = Turns(within=limits.within)
-    writers = Writers(store, turns, most=limits.writers, idle_after=limits.idle_after)
+    writers = Writers(store, turns, most=limits.writers, idle_after=limits.idle_after, shared=limits.shared)
     codex = CodexThreads(store, turns, writers)
     calls = Calls(ServerMetrics(registry, live=lambda: len(writers)))
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)

@@ -7,14 +7,28 @@ of the server as well; only what was never stored is lost with it.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from eventstore.documents.params import CreateThreadParams, ReadThreadParams, ResumeThreadParams
-from eventstore.errors import EventStoreError, ThreadExists, ThreadNotFound, UnknownThread, WriterFenced
+from eventstore.documents.params import (
+    AppendThreadItemsParams,
+    CreateThreadParams,
+    DeleteThreadParams,
+    ReadThreadParams,
+    ResumeThreadParams,
+)
+from eventstore.errors import (
+    EventStoreError,
+    ThreadExists,
+    ThreadNotFound,
+    UnknownThread,
+    ViewsBehind,
+    WriterFenced,
+)
 from eventstore.ids import ThreadId
 from eventstore.serve.statuses import TooMany
 
@@ -24,6 +38,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_AGAIN_AFTER = (0.01, 0.5)
+"""Seconds until a shared thread is taken back, at most: the first time, and ever."""
 _CLOSED_TOGETHER = 32
 """Threads closed at the same time when the server ends."""
 
@@ -33,8 +49,16 @@ log = structlog.get_logger("eventstore.serve")
 class Writers:
     """Which threads are live here, the one used longest ago first. Every call about one holds its turn."""
 
-    def __init__(self, store: EventSourcedThreadStore, turns: Turns, *, most: int, idle_after: float) -> None:
-        """Keep at most `most` threads live, and close those that nothing was asked of for `idle_after` seconds."""
+    def __init__(
+        self, store: EventSourcedThreadStore, turns: Turns, *, most: int, idle_after: float, shared: bool = False
+    ) -> None:
+        """Keep at most `most` threads live, and close those that nothing was asked of for `idle_after` seconds.
+
+        `shared` if other servers are asked about the same threads: then a thread is stored when it is created, and an
+        append is answered when it counts. One that does not, for another server had taken the thread over, is void:
+        this one takes it back and appends again.
+        """
+        self._shared = shared
         self._store = store
         self._turns = turns
         self._most = most
@@ -53,6 +77,36 @@ class Writers:
         await self._make_room()
         await self._store.create_thread(params)
         self._touch(params.thread_id)
+        if self._shared:
+            try:
+                await self._store.persist_thread(params.thread_id)
+            except ViewsBehind:
+                log.debug("views behind", thread=params.thread_id)
+            except EventStoreError:
+                await self._store.discard_thread(params.thread_id)
+                self._forget_ended(params.thread_id)
+                raise
+
+    async def append(self, params: AppendThreadItemsParams) -> None:
+        """Append; raises as the store does.
+
+        Raises:
+            ThreadNotFound: The thread is neither live here nor stored.
+            WriterFenced: Another one took it over; where threads are shared, again and again.
+            TooMany: As many as may be are live, and all of them are busy.
+        """
+        thread_id, give_up = params.thread_id, time.monotonic() + self._turns.within
+        if not self._shared:
+            await self.used(thread_id, lambda: self._store.append_items(params))
+            return
+        for again_after in self._pauses():
+            try:
+                await self.used(thread_id, lambda: self._append_and_know(params))
+                return
+            except WriterFenced:
+                if time.monotonic() + again_after > give_up:
+                    raise
+                await asyncio.sleep(again_after)
 
     async def resume(self, params: ResumeThreadParams) -> None:
         """Make a stored thread live, whoever wrote it until now; raises as the store does.
@@ -85,22 +139,33 @@ class Writers:
         self._touch(thread_id)
         try:
             return await act()
+        except WriterFenced:
+            # Where a thread is this server's alone, its client has to be told until it resumes the thread.
+            if self._shared and self._store.is_live(thread_id):
+                await self._store.discard_thread(thread_id)
+            raise
         finally:
             self._forget_ended(thread_id)
 
     async def discard(self, thread_id: ThreadId) -> None:
         """End the thread without storing what is queued; one that is not live here only has to be there.
 
+        A shared one that holds nothing but its beginning is deleted: it is stored only so that all servers know of it.
+
         Raises:
             ThreadNotFound: It is neither live here nor stored.
         """
-        if self._store.is_live(thread_id):
+        if self._store.is_live(thread_id) and not self._shared:
             await self._store.discard_thread(thread_id)
         else:
             try:
-                await self._store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+                thread = await self._store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
             except UnknownThread as exc:
                 raise ThreadNotFound(thread_id) from exc
+            if self._shared and thread.item_count <= 1:
+                await self._store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason="discarded unused"))
+            elif self._store.is_live(thread_id):
+                await self._store.discard_thread(thread_id)
         self._used.pop(thread_id, None)
 
     async def close_idle(self) -> None:
@@ -127,6 +192,22 @@ class Writers:
                 task.cancel()
             await asyncio.gather(*closing, return_exceptions=True)
         return len(self._used)
+
+    async def _append_and_know(self, params: AppendThreadItemsParams) -> None:
+        """Append, and wait until it is known whether that counts."""
+        await self._store.append_items(params)
+        try:
+            await self._store.flush_thread(params.thread_id)
+        except ViewsBehind:
+            # It counts, which is all that an append promises.
+            log.debug("views behind", thread=params.thread_id)
+
+    def _pauses(self) -> Iterator[float]:
+        """Yield seconds to wait, longer and longer, and not the same as another server does."""
+        longest = _AGAIN_AFTER[0]
+        while True:
+            yield random.uniform(0, longest)
+            longest = min(2 * longest, _AGAIN_AFTER[1])
 
     async def _adopt(self, thread_id: ThreadId) -> None:
         await self._make_room()
