@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from eventstore.codex.exporting import export_home
 from eventstore.documents.params import ListThreadsParams, LoadThreadHistoryParams, ReadThreadParams
 from eventstore.errors import UnknownThread
 from eventstore.ids import ThreadId
+from eventstore.serve.protos import codex_thread_store_pb2 as pb
+from eventstore.settings import Settings
 from eventstore.wiring import open_parts
 from tests.serve.conftest import Served
 from tests.support.codex import AppServer, CodexHome, Refused, app_server, texts
 from tests.support.model import Model
+from tests.support.serving import a_server
+from tests.support.wire import CodexWire, item
 
 NOBODYS = "01a0441f-212b-78f8-80f3-f0844eb9b951"
 SAID_BY_THE_COMMAND = "the command said:"
@@ -159,3 +164,36 @@ async def test_an_exported_thread_is_resumed_by_a_codex_without_a_server(served:
     assert ["hello", "heard: hello"] == texts(resumed)
     assert [each.path for each in exported] == alone.rollouts
     assert "heard: hello" in json.dumps(a_model.requests[-1]["input"])
+
+
+async def test_a_history_larger_than_codex_takes_is_resumed_from_its_last_compaction(
+    tmp_path: Path, a_model: Model
+) -> None:
+    settings = Settings(log=f"sqlite:{tmp_path / 'threads.db'}")
+    large = item("response_item", {"type": "message", "role": "assistant", "content": [said_by_it("x" * 3 * 1024**2)]})
+    replacing = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "in short: hello"}]}]
+    compacted = item("compacted", {"message": "in short", "replacement_history": replacing})
+    async with a_server(settings, tmp_path) as server:
+        home = CodexHome.made(tmp_path / "home", model=a_model.url, setting=server.setting)
+        async with app_server(home) as codex:
+            thread = await codex.start()
+            await codex.say(thread, "hello")
+        wire = CodexWire(server.address)
+        await wire.call("AppendItems", pb.AppendThreadItemsRequest(thread_id=thread, items_json=[large, large]))
+        async with app_server(home) as codex:
+            with pytest.raises(Refused, match=f"eventstore export {thread}"):
+                await codex.call("thread/resume", threadId=thread)
+        await wire.call("AppendItems", pb.AppendThreadItemsRequest(thread_id=thread, items_json=[compacted]))
+        async with app_server(home) as codex:
+            await codex.resume(thread)
+            await codex.say(thread, "go on")
+        said = await wire.said(thread)
+
+    asked = json.dumps(a_model.requests[-1]["input"])
+    assert "in short: hello" in asked
+    assert "xxx" not in asked
+    assert "go on" == said[-1]
+
+
+def said_by_it(text: str) -> dict[str, str]:
+    return {"type": "output_text", "text": text}

@@ -129,6 +129,10 @@ async def test_a_conversation_goes_on_when_one_of_its_servers_is_killed(served: 
         conversation = texts(await codex.call("thread/read", threadId=thread, includeTurns=True))
         await codex.end()
 
+    # Codex never repeats an append that failed, as one does that its server was killed in; it says so and goes on.
+    failures = (home.folder / "app-server.log").read_text().count("failed to record rollout items")
     numbers = ("one", "two", "three", "four", "five")
-    assert [said for number in numbers for said in (number, f"heard: {number}")] == conversation
+    expected = [said for number in numbers for said in (number, f"heard: {number}")]
+    assert [said for said in expected if said in conversation] == conversation
+    assert len(expected) - len(conversation) <= failures
     assert [] == home.rollouts

@@ -95,7 +95,8 @@ class CodexWire:
 
     async def said(self, thread_id: str) -> list[str]:
         """Return what a user said in the thread."""
-        return [each["payload"]["message"] for each in await self.history(thread_id) if each["type"] == "event_msg"]
+        payloads = [each["payload"] for each in await self.history(thread_id) if each["type"] == "event_msg"]
+        return [payload["message"] for payload in payloads if payload["type"] == "user_message"]
 
 
 def item(kind: str, payload: Any) -> str:
