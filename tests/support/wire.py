@@ -94,9 +94,9 @@ class CodexWire:
         return [json.loads(text) for text in reply.items_json]
 
     async def said(self, thread_id: str) -> list[str]:
-        """Return what a user said in the thread."""
+        """Return what was said in the thread."""
         payloads = [each["payload"] for each in await self.history(thread_id) if each["type"] == "event_msg"]
-        return [payload["message"] for payload in payloads if payload["type"] == "user_message"]
+        return [payload["message"] for payload in payloads if payload["type"] in ("user_message", "agent_message")]
 
 
 def item(kind: str, payload: Any) -> str:
