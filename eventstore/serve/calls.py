@@ -6,8 +6,9 @@ A client is told a status and a sentence, whatever goes wrong here; a traceback 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -17,7 +18,6 @@ from eventstore.errors import EventStoreError, InvalidRequest
 from eventstore.serve.metrics import ServerMetrics
 from eventstore.serve.statuses import ERROR_NAME, status_of, text_of
 
-Behaviour: TypeAlias = Callable[[Any], Awaitable[Message]]
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 UNEXPECTED: Final = "the server failed unexpectedly; its log says how"
@@ -26,11 +26,19 @@ log = structlog.get_logger("eventstore.serve")
 
 
 class Method(NamedTuple):
-    """One method of a service."""
+    """One method of a service, which answers with one message."""
 
     name: str
     request: type[Message]
-    behaviour: Behaviour
+    behaviour: Callable[[Any], Awaitable[Message]]
+
+
+class Streaming(NamedTuple):
+    """One method of a service, which answers with as many messages as there are."""
+
+    name: str
+    request: type[Message]
+    behaviour: Callable[[Any], AsyncGenerator[Message, None]]
 
 
 class Failure(NamedTuple):
@@ -47,57 +55,111 @@ class Calls:
     def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics
 
-    def handler(self, service: str, methods: Iterable[Method]) -> grpc.GenericRpcHandler:
+    def handler(self, service: str, methods: Iterable[Method | Streaming]) -> grpc.GenericRpcHandler:
         """Return what a server has to be given for it to offer the service."""
         return grpc.method_handlers_generic_handler(
-            service, {method.name: grpc.unary_unary_rpc_method_handler(self._run(method)) for method in methods}
+            service,
+            {
+                method.name: grpc.unary_unary_rpc_method_handler(self._run(method))
+                if isinstance(method, Method)
+                else grpc.unary_stream_rpc_method_handler(self._stream(method))
+                for method in methods
+            },
         )
 
     def _run(self, method: Method) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def run(request: bytes, context: Context) -> bytes:
-            begun = time.perf_counter()
-            self._metrics.begun()
-            status, reply = "CANCELLED", b""
-            message = _parsed(method, request)
-            try:
-                answer = message if isinstance(message, Failure) else await _answer(method, message)
-                status, reply = (answer.status.name, b"") if isinstance(answer, Failure) else ("OK", answer)
-            finally:
-                seconds = time.perf_counter() - begun
-                self._metrics.ended(method.name, status, seconds=seconds)
-                log.debug(
-                    "call",
-                    method=method.name,
-                    thread=getattr(message, "thread_id", None),
-                    status=status,
-                    milliseconds=round(seconds * 1_000, 3),
-                    request_bytes=len(request),
-                    reply_bytes=len(reply),
-                    client=context.peer(),
-                )
-            if isinstance(answer, Failure):
-                await context.abort(answer.status, answer.text, ((ERROR_NAME, answer.name),))
-            return reply
+            with self._call(method.name, request, context) as call:
+                try:
+                    message = call.parsed(method.request)
+                    return call.replied((await method.behaviour(message)).SerializeToString())
+                except Exception as exc:
+                    call.failed(exc)
+            return await call.aborted()
 
         return run
 
+    def _stream(self, method: Streaming) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
+        async def stream(request: bytes, context: Context) -> AsyncIterator[bytes]:
+            with self._call(method.name, request, context) as call:
+                try:
+                    message = call.parsed(method.request)
+                    async with aclosing(method.behaviour(message)) as replies:
+                        async for reply in replies:
+                            yield call.replied(reply.SerializeToString())
+                    return
+                except Exception as exc:
+                    call.failed(exc)
+            await call.aborted()
 
-def _parsed(method: Method, request: bytes) -> Message | Failure:
-    try:
-        return method.request.FromString(request)
-    except DecodeError:
-        return _failure(InvalidRequest(f"the request is no {method.request.DESCRIPTOR.name}"))
+        return stream
+
+    @contextmanager
+    def _call(self, method: str, request: bytes, context: Context) -> Iterator[_Call]:
+        """Run a call in the block, and tell how it ended, also if it is cancelled there."""
+        call = _Call(method, request, context)
+        begun = time.perf_counter()
+        self._metrics.begun()
+        try:
+            yield call
+        except BaseException:
+            call.status = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            seconds = time.perf_counter() - begun
+            self._metrics.ended(method, call.status.name, seconds=seconds)
+            log.debug(
+                "call",
+                method=method,
+                thread=call.thread,
+                status=call.status.name,
+                milliseconds=round(seconds * 1_000, 3),
+                request_bytes=len(request),
+                reply_bytes=call.reply_bytes,
+                client=context.peer(),
+            )
 
 
-async def _answer(method: Method, message: Message) -> bytes | Failure:
-    try:
-        return (await method.behaviour(message)).SerializeToString()
-    except EventStoreError as exc:
-        return _failure(exc)
-    except Exception as exc:
-        log.exception("call failed unexpectedly", method=method.name)
-        return Failure(grpc.StatusCode.UNKNOWN, UNEXPECTED, type(exc).__name__)
+class _Call:
+    """One call, as it goes."""
 
+    def __init__(self, method: str, request: bytes, context: Context) -> None:
+        self.status = grpc.StatusCode.OK
+        self.thread: str | None = None
+        self.reply_bytes = 0
+        self._method = method
+        self._request = request
+        self._context = context
+        self._failure = Failure(self.status, "", "")
 
-def _failure(error: EventStoreError) -> Failure:
-    return Failure(status_of(error), text_of(error), type(error).__name__)
+    def parsed(self, kind: type[Message]) -> Message:
+        """Return the request.
+
+        Raises:
+            InvalidRequest: It is none.
+        """
+        try:
+            message = kind.FromString(self._request)
+        except DecodeError as exc:
+            raise InvalidRequest(f"the request is no {kind.DESCRIPTOR.name}") from exc
+        self.thread = getattr(message, "thread_id", None)
+        return message
+
+    def replied(self, reply: bytes) -> bytes:
+        self.reply_bytes += len(reply)
+        return reply
+
+    def failed(self, error: Exception) -> None:
+        """Take in why the call ends; what is not an error of the store is a bug, and goes to the log."""
+        if isinstance(error, EventStoreError):
+            self._failure = Failure(status_of(error), text_of(error), type(error).__name__)
+        else:
+            log.error("call failed unexpectedly", method=self._method, exc_info=error)
+            self._failure = Failure(grpc.StatusCode.UNKNOWN, UNEXPECTED, type(error).__name__)
+        self.status = self._failure.status
+
+    async def aborted(self) -> NoReturn:
+        """Tell the client how the call failed."""
+        status, text, name = self._failure
+        await self._context.abort(status, text, ((ERROR_NAME, name),))
+        raise AssertionError("an aborted call does not go on")

@@ -60,7 +60,7 @@ def create_params(request: pb.CreateThreadRequest) -> CreateThreadParams:
     Raises:
         InvalidRequest: An id, the source, a number or a JSON text is wrong.
     """
-    return _document(
+    return document(
         CreateThreadParams,
         thread_id=parse_thread_id(request.thread_id),
         forked_from_id=parse_thread_id(request.forked_from_id) if request.HasField("forked_from_id") else None,
@@ -79,7 +79,7 @@ def resume_params(request: pb.ResumeThreadRequest) -> ResumeThreadParams:
     Raises:
         InvalidRequest: The id, a number or a JSON text is wrong.
     """
-    return _document(
+    return document(
         ResumeThreadParams,
         thread_id=parse_thread_id(request.thread_id),
         include_archived=request.include_archived,
@@ -95,7 +95,7 @@ def list_params(request: pb.ListThreadsRequest) -> ListThreadsParams:
         InvalidRequest: A source or a number is wrong.
     """
     providers, directories = request.model_provider_filter, request.cwd_filter
-    return _document(
+    return document(
         ListThreadsParams,
         page_size=min(request.page_size, LARGEST_PAGE),
         cursor=request.cursor if request.HasField("cursor") else None,
@@ -125,7 +125,7 @@ def update_params(request: pb.UpdateThreadMetadataRequest) -> UpdateThreadMetada
         changes["memory_mode"] = _known(_MEMORY_MODES, patch.memory_mode, "memory_mode")
     if patch.HasField("git_info"):
         changes["git_info"] = _git_patch(patch.git_info)
-    return _document(
+    return document(
         UpdateThreadMetadataParams,
         thread_id=parse_thread_id(request.thread_id),
         patch=ThreadMetadataPatch(**changes),
@@ -213,7 +213,7 @@ def _metadata(text: str) -> ThreadPersistenceMetadata:
             return ThreadPersistenceMetadata()
         case dict() as given:
             present = {name: value for name, value in given.items() if name in _METADATA and value is not None}
-            return _document(ThreadPersistenceMetadata, **present)
+            return document(ThreadPersistenceMetadata, **present)
         case _:
             raise InvalidRequest("metadata_json is not the JSON of an object")
 
@@ -232,7 +232,12 @@ def _known(values: dict[Any, Any], number: int, field: str) -> Any:
         raise InvalidRequest(f"{field} has no value {number}") from None
 
 
-def _document(model: type[_Model], **values: Any) -> _Model:
+def document(model: type[_Model], **values: Any) -> _Model:
+    """Make a document of values that a client has sent.
+
+    Raises:
+        InvalidRequest: One of them is wrong.
+    """
     try:
         return model(**values)
     except ValidationError as exc:

@@ -15,8 +15,11 @@ from grpc_reflection.v1alpha import reflection
 
 from eventstore.errors import InvalidRequest
 from eventstore.serve.calls import Calls
-from eventstore.serve.codex_service import SERVICE, CodexThreads
+from eventstore.serve.codex_service import SERVICE as CODEX_SERVICE
+from eventstore.serve.codex_service import CodexThreads
 from eventstore.serve.metrics import ServerMetrics
+from eventstore.serve.threads_service import SERVICE as THREADS_SERVICE
+from eventstore.serve.threads_service import Threads
 from eventstore.serve.turns import Turns
 from eventstore.serve.writers import Writers
 
@@ -89,6 +92,7 @@ class Serving:
 
     address: Address
     codex: CodexThreads
+    threads: Threads
     writers: Writers
 
     @property
@@ -110,22 +114,25 @@ async def serving(
     turns = Turns(within=limits.within)
     writers = Writers(store, turns, most=limits.writers, idle_after=limits.idle_after, shared=limits.shared)
     codex = CodexThreads(store, turns, writers)
+    threads = Threads(store, turns)
     calls = Calls(ServerMetrics(registry, live=lambda: len(writers)))
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
-    server.add_generic_rpc_handlers((calls.handler(SERVICE, codex.methods),))
+    services = {CODEX_SERVICE: codex.methods, THREADS_SERVICE: threads.methods}
+    server.add_generic_rpc_handlers([calls.handler(name, methods) for name, methods in services.items()])
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = _listening(server, address)
     await server.start()
-    for name in ("", SERVICE):
+    for name in ("", *services):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     tidying = asyncio.ensure_future(_tidy(writers, every=min(limits.idle_after, 60.0)))
     try:
-        yield Serving(Address(address.host, port), codex, writers)
+        yield Serving(Address(address.host, port), codex, threads, writers)
     finally:
         tidying.cancel()
         await healthy.enter_graceful_shutdown()
+        threads.end()
         for_calls = limits.end_within * _SHARE_FOR_CALLS
         await server.stop(grace=for_calls)
         await codex.settled(within=for_calls)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import grpc
 from grpc_health.v1 import health_pb2
 
 from eventstore.codex.policy import persisted
@@ -23,6 +24,7 @@ from eventstore.settings import Settings
 from tests.benchmarks import listings
 from tests.benchmarks.measure import Figure, fresh_store, items, median, stored_thread, timed
 from tests.support.serving import a_server
+from tests.support.threads_wire import ThreadsWire
 from tests.support.wire import CodexWire, item
 
 EXAMPLE_HOME = Path(__file__).parents[2] / "compose" / "example-home"
@@ -32,6 +34,8 @@ _SMALL_ENOUGH = 3 * 1024 * 1024
 _PERSISTED_EVERY = 5
 """Appends between two calls of PersistThread, as in a real run."""
 _PAGE = 25
+_LONG = 10_000
+"""Items of a history that is streamed."""
 
 
 async def measure(folder: Path, *, quick: bool, rollouts: Path | None) -> list[Figure]:
@@ -43,6 +47,7 @@ async def measure(folder: Path, *, quick: bool, rollouts: Path | None) -> list[F
     settings = Settings(log=f"sqlite:{folder / 'served.db'}", actor="bench")
     async with fresh_store(folder / "ours.db") as embedded, a_server(settings, folder) as server:
         codex = CodexWire(server.address)
+        long = await _streamed(codex)
         one = AppendThreadItemsParams(thread_id=await stored_thread(embedded), items=items(1))
         request = await _append_of_one(codex)
         append, empty, appended = await _in_turns(
@@ -68,6 +73,7 @@ async def measure(folder: Path, *, quick: bool, rollouts: Path | None) -> list[F
             "of the library's", "< 2", f"{listed * 1e3:.2f} ms against {page * 1e3:.2f} ms",
         ),
     ]  # fmt: skip
+    figures.append(Figure(f"history of {_LONG:,} items, streamed", _LONG / long, "items/s", ">= 50,000"))
     settings = Settings(log=f"sqlite:{folder / 'loaded.db'}", actor="bench")
     conversations = [lines for path in _rollouts(rollouts or EXAMPLE_HOME) if (lines := _conversation(path))]
     return [*figures, *await _load(settings, folder, conversations)]
@@ -82,9 +88,13 @@ async def _in_turns(times: int, *works: Callable[[], Awaitable[object]]) -> list
     return [median(seconds) for seconds in took]
 
 
+async def _median(work: Callable[[], Awaitable[object]], times: int) -> float:
+    return median([await timed(work) for _ in range(times)])
+
+
 async def _empty(codex: CodexWire) -> None:
     request = health_pb2.HealthCheckRequest().SerializeToString()
-    await codex.raw("Check", request, service="grpc.health.v1.Health")
+    await codex.raw("grpc.health.v1.Health/Check", request)
 
 
 async def _append_of_one(codex: CodexWire) -> pb.AppendThreadItemsRequest:
@@ -95,6 +105,20 @@ async def _append_of_one(codex: CodexWire) -> pb.AppendThreadItemsRequest:
     await codex.say("FlushThread", thread)
     texts = [item(each.type, each.payload) for each in items(1)]
     return pb.AppendThreadItemsRequest(thread_id=thread, items_json=texts)
+
+
+async def _streamed(codex: CodexWire) -> float:
+    """Return the seconds that the stream of a long history takes, its client's decoding included."""
+    thread = new_thread_id()
+    await codex.create(thread)
+    texts = [item(each.type, each.payload) for each in items(500)]
+    for _ in range(_LONG // 500):
+        await codex.call("AppendItems", pb.AppendThreadItemsRequest(thread_id=thread, items_json=texts))
+    await codex.say("PersistThread", thread)
+    async with grpc.aio.insecure_channel(codex.address) as channel:
+        threads = ThreadsWire(channel)
+        assert len(await threads.history(thread)) == _LONG + 1
+        return await _median(lambda: threads.history(thread), 5)
 
 
 async def _load(settings: Settings, folder: Path, conversations: Sequence[Sequence[RolloutItem]]) -> list[Figure]:

@@ -12,14 +12,18 @@ from unittest.mock import patch
 import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstore.ids import new_thread_id
 from eventstore.serve.calls import UNEXPECTED
+from eventstore.serve.codex_service import SERVICE as CODEX
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
+from eventstore.serve.protos.eventstore_threads_pb2 import FollowEventsRequest
+from eventstore.serve.threads_service import SERVICE as THREADS
 from tests.support.serve_rig import Rig, a_rig
+from tests.support.threads_wire import STREAMING, UNARY
 from tests.support.wire import REQUESTS, item, told
 
 DOCUMENTED = {
@@ -74,6 +78,8 @@ def values_of(field: FieldDescriptor) -> st.SearchStrategy[Any]:
             one = st.sampled_from([0, 1, 2, 1_000, 2**32 - 1])
         case FieldDescriptor.TYPE_INT32:
             one = st.sampled_from([0, 1, -1, 2**31 - 1, -(2**31)])
+        case FieldDescriptor.TYPE_INT64:
+            one = st.sampled_from([0, 1, 2, -1, 2**63 - 1, -(2**63)])
         case FieldDescriptor.TYPE_MESSAGE:
             one = messages(field.message_type._concrete_class)
         case kind:
@@ -81,8 +87,12 @@ def values_of(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     return st.lists(one, max_size=3) if field.is_repeated else one
 
 
-CALL = st.sampled_from(sorted(REQUESTS)).flatmap(
-    lambda method: messages(REQUESTS[method]).map(lambda message: (method, message.SerializeToString()))
+CALLS: dict[str, type[Message]] = {
+    **{f"{CODEX}/{name}": request for name, request in REQUESTS.items()},
+    **{f"{THREADS}/{name}": request for name, (request, _) in (UNARY | STREAMING).items()},
+}
+CALL = st.sampled_from(sorted(CALLS)).flatmap(
+    lambda method: messages(CALLS[method]).map(lambda message: (method, message.SerializeToString()))
 )
 MUTATED = st.tuples(CALL, st.integers(0, 10_000), st.binary(max_size=4)).map(
     lambda made: (made[0][0], _spoilt(made[0][1], made[1], made[2]))
@@ -92,6 +102,18 @@ MUTATED = st.tuples(CALL, st.integers(0, 10_000), st.binary(max_size=4)).map(
 def _spoilt(request: bytes, at: int, put: bytes) -> bytes:
     place = at % (len(request) + 1)
     return request[:place] + put + request[place + len(put) :]
+
+
+_GOING_ON = 0.1
+"""Seconds after which a call that would follow events for ever is cancelled."""
+
+
+def _goes_on(method: str, request: bytes) -> bool:
+    """Whether the call follows events, and would for ever."""
+    try:
+        return method.endswith("/FollowEvents") and FollowEventsRequest.FromString(request).follow
+    except DecodeError:
+        return False
 
 
 class Loop:
@@ -108,7 +130,10 @@ class Loop:
 
         async def called() -> tuple[grpc.StatusCode, str, str | None]:
             try:
-                await self.rig.codex.raw(method, request)
+                async with asyncio.timeout(_GOING_ON if _goes_on(method, request) else None):
+                    await self.rig.codex.raw(method, request, streams=method.rpartition("/")[2] in STREAMING)
+            except TimeoutError:
+                pass
             except grpc.aio.AioRpcError as exc:
                 return exc.code(), exc.details() or "", told(exc)
             return grpc.StatusCode.OK, "", None
@@ -148,19 +173,19 @@ def test_any_message_and_any_bytes_end_with_a_documented_status(loop: Loop) -> N
 
 def test_bytes_that_are_no_message_are_refused(loop: Loop) -> None:
     assert (grpc.StatusCode.INVALID_ARGUMENT, "the request is no ThreadIdRequest", "InvalidRequest") == loop.call(
-        "FlushThread", b"\xff\xff"
+        f"{CODEX}/FlushThread", b"\xff\xff"
     )
 
 
 def test_a_method_that_is_not_there_is_unimplemented(loop: Loop) -> None:
-    assert grpc.StatusCode.UNIMPLEMENTED is loop.call("DeleteEverything", b"")[0]
+    assert grpc.StatusCode.UNIMPLEMENTED is loop.call(f"{CODEX}/DeleteEverything", b"")[0]
 
 
 def test_a_failure_that_nobody_foresaw_shows_nothing_of_the_inside(loop: Loop) -> None:
     request = pb.ReadThreadRequest(thread_id=KNOWN[0]).SerializeToString()
     with patch.object(loop.rig.store.views, "get", side_effect=RuntimeError("secret")) as fault:
-        status = loop.call("ReadThread", request)
+        status = loop.call(f"{CODEX}/ReadThread", request)
 
     assert fault.called
     assert (grpc.StatusCode.UNKNOWN, UNEXPECTED, "RuntimeError") == status
-    assert grpc.StatusCode.NOT_FOUND is loop.call("ReadThread", request)[0]
+    assert grpc.StatusCode.NOT_FOUND is loop.call(f"{CODEX}/ReadThread", request)[0]

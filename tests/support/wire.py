@@ -58,10 +58,12 @@ class CodexWire:
     def __init__(self, address: str) -> None:
         self.address = address
 
-    async def raw(self, method: str, request: bytes, *, service: str = SERVICE) -> bytes:
-        """Call with these bytes and return the reply's."""
+    async def raw(self, method: str, request: bytes, *, streams: bool = False) -> bytes:
+        """Call `SERVICE/METHOD` with these bytes and return the reply's; all of them if it streams."""
         async with grpc.aio.insecure_channel(self.address, options=_OPTIONS) as channel:
-            reply: bytes = await channel.unary_unary(f"/{service}/{method}")(request)
+            if streams:
+                return b"".join([reply async for reply in channel.unary_stream(f"/{method}")(request)])
+            reply: bytes = await channel.unary_unary(f"/{method}")(request)
             return reply
 
     async def call(self, method: str, request: Message) -> Any:
@@ -70,7 +72,7 @@ class CodexWire:
         Raises:
             grpc.aio.AioRpcError: The call failed.
         """
-        return REPLIES[method].FromString(await self.raw(method, request.SerializeToString()))
+        return REPLIES[method].FromString(await self.raw(f"{SERVICE}/{method}", request.SerializeToString()))
 
     async def create(self, thread_id: str, **more: Any) -> None:
         source = pb.SessionSource(kind=pb.SESSION_SOURCE_KIND_CLI)

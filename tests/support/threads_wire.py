@@ -1,0 +1,51 @@
+"""The store's own service under test: a bare client of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from eventstore.serve.protos import eventstore_threads_pb2 as pb
+from eventstore.serve.threads_service import SERVICE
+
+UNARY: dict[str, tuple[type[Message], type[Message]]] = {
+    "ReadItems": (pb.ReadItemsRequest, pb.ItemPage),
+    "DeleteThread": (pb.DeleteThreadRequest, pb.Deleted),
+}
+STREAMING: dict[str, tuple[type[Message], type[Message]]] = {
+    "ReadHistory": (pb.ReadHistoryRequest, pb.Items),
+    "FollowEvents": (pb.FollowEventsRequest, pb.Event),
+}
+
+
+class ThreadsWire:
+    """Calls a server over one connection."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    async def call(self, method: str, request: Message) -> Any:
+        _, reply = UNARY[method]
+        called = self._channel.unary_unary(
+            f"/{SERVICE}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=reply.FromString,
+        )
+        return await called(request)
+
+    async def stream(self, method: str, request: Message) -> AsyncIterator[Any]:
+        _, reply = STREAMING[method]
+        called = self._channel.unary_stream(
+            f"/{SERVICE}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=reply.FromString,
+        )
+        async for each in called(request):
+            yield each
+
+    async def history(self, thread_id: str, **more: Any) -> list[pb.Item]:
+        request = pb.ReadHistoryRequest(thread_id=thread_id, **more)
+        return [item async for batch in self.stream("ReadHistory", request) for item in batch.items]
