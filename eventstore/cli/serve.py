@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from eventstore.cli.running import Working
     from eventstore.serve.server import Address, Limits
+    from eventstore.serve.tls import TlsFiles
     from eventstore.settings import Settings
     from eventstore.wiring import Parts
 
@@ -35,6 +37,14 @@ def serve(
     shared: Annotated[
         bool, typer.Option("--shared", help="Other servers are asked about the same threads, behind a balancer.")
     ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The certificate to serve with, PEM; read again if it changes."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve only clients whose certificate comes from these.")
+    ] = None,
     worker: Annotated[
         bool, typer.Option("--worker", help="Keep the views of a log on Kafka as well, as eventstore worker does.")
     ] = False,
@@ -58,19 +68,24 @@ def serve(
 
     try:
         from eventstore.serve.server import Address, Limits
+        from eventstore.serve.tls import TlsFiles
     except ModuleNotFoundError as exc:
         raise Unsupported(f"serving needs {exc.name}, which is not installed; install eventstore[serve]") from exc
     settings = settings_of(context)
     address = Address.parse(listen)
-    if not address.is_local and not unprotected:
+    if not address.is_local and client_ca is None and not unprotected:
         raise InvalidRequest(
-            f"whoever reaches {address} could read and write all threads; listen on 127.0.0.1, or say --unprotected"
+            f"whoever reaches {address} could read and write all threads; listen on 127.0.0.1, "
+            "give --client-ca, or say --unprotected"
         )
+    if (tls_cert is None) != (tls_key is None) or (client_ca is not None and tls_cert is None):
+        raise InvalidRequest("TLS takes --tls-cert and --tls-key, and --client-ca if clients need certificates")
+    tls = TlsFiles(tls_cert, tls_key, client_ca) if tls_cert is not None and tls_key is not None else None
     if worker and not settings.is_cluster:
         raise InvalidRequest("an embedded store keeps its views itself; leave --worker away")
     begin_logging(debug=debug)
     limits = Limits(within=settings.within, writers=writers, idle_after=idle, shared=shared)
-    return asyncio.run(_serve(_Plan(settings, address, limits, worker, monitor_address(monitor))))
+    return asyncio.run(_serve(_Plan(settings, address, limits, tls, worker, monitor_address(monitor))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,7 @@ class _Plan:
     settings: Settings
     address: Address
     limits: Limits
+    tls: TlsFiles | None
     with_worker: bool
     monitor: tuple[str, int] | None
 
@@ -102,7 +118,7 @@ async def _serve(plan: _Plan) -> int:
         parts = await ends.enter_async_context(open_parts(plan.settings))
         working = await _worker_beside(parts, plan, registry, ends) if plan.with_worker else None
         served = await ends.enter_async_context(
-            serving(parts.store, plan.address, registry=registry, limits=plan.limits)
+            serving(parts.store, plan.address, registry=registry, limits=plan.limits, tls=plan.tls)
         )
         if plan.monitor is not None:
             await _watched(plan.monitor, registry, working, ends)

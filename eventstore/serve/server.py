@@ -20,6 +20,7 @@ from eventstore.serve.codex_service import CodexThreads
 from eventstore.serve.metrics import ServerMetrics
 from eventstore.serve.threads_service import SERVICE as THREADS_SERVICE
 from eventstore.serve.threads_service import Threads
+from eventstore.serve.tls import TlsFiles, credentials
 from eventstore.serve.turns import Turns
 from eventstore.serve.writers import Writers
 
@@ -91,6 +92,8 @@ class Serving:
     """A server that is ready."""
 
     address: Address
+    scheme: str
+    """http, or https with TLS."""
     codex: CodexThreads
     threads: Threads
     writers: Writers
@@ -98,17 +101,22 @@ class Serving:
     @property
     def codex_setting(self) -> str:
         """The line of Codex's config.toml that makes it keep its threads here."""
-        return f'experimental_thread_store = {{ type = "remote", endpoint = "http://{self.address}" }}'
+        return f'experimental_thread_store = {{ type = "remote", endpoint = "{self.scheme}://{self.address}" }}'
 
 
 @asynccontextmanager
 async def serving(
-    store: EventSourcedThreadStore, address: Address, *, registry: CollectorRegistry, limits: Limits | None = None
+    store: EventSourcedThreadStore,
+    address: Address,
+    *,
+    registry: CollectorRegistry,
+    limits: Limits | None = None,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve the store for the block; at its end, finish the calls that are under way, and store and close all threads.
 
     Raises:
-        InvalidRequest: The address cannot be listened at.
+        InvalidRequest: The address cannot be listened at, or the certificate cannot be used.
     """
     limits = limits or Limits()
     turns = Turns(within=limits.within)
@@ -122,13 +130,13 @@ async def serving(
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _listening(server, address)
+    port = _listening(server, address, tls)
     await server.start()
     for name in ("", *services):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     tidying = asyncio.ensure_future(_tidy(writers, every=min(limits.idle_after, 60.0)))
     try:
-        yield Serving(Address(address.host, port), codex, threads, writers)
+        yield Serving(Address(address.host, port), "https" if tls else "http", codex, threads, writers)
     finally:
         tidying.cancel()
         await healthy.enter_graceful_shutdown()
@@ -147,8 +155,10 @@ _OPTIONS: Final = (
 )
 
 
-def _listening(server: grpc.aio.Server, address: Address) -> int:
+def _listening(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -> int:
     try:
+        if tls is not None:
+            return server.add_secure_port(str(address), credentials(tls))
         return server.add_insecure_port(str(address))
     except RuntimeError as exc:
         raise InvalidRequest(f"{address} cannot be listened at; it may be taken: give another") from exc
