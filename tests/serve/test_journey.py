@@ -166,6 +166,37 @@ async def test_an_exported_thread_is_resumed_by_a_codex_without_a_server(served:
     assert "heard: hello" in json.dumps(a_model.requests[-1]["input"])
 
 
+async def test_turns_are_rolled_back_and_compacted_and_an_agent_begins_another(tmp_path: Path, a_model: Model) -> None:
+    async with a_server(Settings(log=f"sqlite:{tmp_path / 'threads.db'}"), tmp_path) as server:
+        home = CodexHome.made(tmp_path / "home", model=a_model.url, setting=server.setting)
+        async with app_server(home) as codex:
+            thread = await codex.start()
+            for text in ("one", "two", "spawn look around"):
+                await codex.say(thread, text)
+            await codex.told("turn/completed", lambda params: params["threadId"] != thread, since=0)
+            spawned = await listed(codex, sourceKinds=["subAgentThreadSpawn"])
+            own = await listed(codex)
+            await codex.call("thread/rollback", threadId=thread, numTurns=2)
+            kept = texts(await read(codex, thread))
+            since = codex.told_so_far
+            await codex.call("thread/compact/start", threadId=thread)
+            await codex.told("turn/completed", lambda params: params["threadId"] == thread, since=since)
+            await codex.say(thread, "go on")
+        history = await CodexWire(server.address).history(thread)
+
+    (agent,) = spawned.values()
+    assert ("look around", thread) == (
+        agent["preview"],
+        agent["source"]["subAgent"]["thread_spawn"]["parent_thread_id"],
+    )
+    assert [thread] == list(own)
+    assert ["one", "heard: one"] == kept
+    # Nothing that was said is taken out of the history.
+    kinds = [each["payload"].get("type", each["type"]) for each in history]
+    assert 4 == kinds.count("user_message")
+    assert kinds.index("thread_rolled_back") < kinds.index("compacted")
+
+
 async def test_a_history_larger_than_codex_takes_is_resumed_from_its_last_compaction(
     tmp_path: Path, a_model: Model
 ) -> None:

@@ -91,7 +91,8 @@ class AppServer:
         self._home = home
         self._calls = 0
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._told: list[dict[str, Any]] = []
+        self._more = asyncio.Condition()
         self._reading = asyncio.ensure_future(self._read())
 
     async def call(self, method: str, **params: Any) -> Any:
@@ -121,19 +122,25 @@ class AppServer:
 
     async def say(self, thread_id: str, text: str) -> None:
         """Say something in a thread, and wait until the agent is done with it."""
-        while not self._told.empty():
-            self._told.get_nowait()
+        since = self.told_so_far
         await self.call("turn/start", threadId=thread_id, input=[{"type": "text", "text": text}])
-        done = await self.told("turn/completed", lambda params: params["threadId"] == thread_id)
+        done = await self.told("turn/completed", lambda params: params["threadId"] == thread_id, since=since)
         assert done["turn"]["status"] == "completed", done
 
-    async def told(self, method: str, is_it: Callable[[Any], bool]) -> Any:
-        """Wait until Codex tells this, and return what it tells."""
-        async with asyncio.timeout(PATIENCE):
+    @property
+    def told_so_far(self) -> int:
+        """How many things Codex has told."""
+        return len(self._told)
+
+    async def told(self, method: str, is_it: Callable[[Any], bool], *, since: int) -> Any:
+        """Wait until Codex tells this, beyond the first `since` things it told, and return what it tells."""
+        async with asyncio.timeout(PATIENCE), self._more:
             while True:
-                message = await self._told.get()
-                if message["method"] == method and is_it(message["params"]):
-                    return message["params"]
+                for message in self._told[since:]:
+                    if message["method"] == method and is_it(message["params"]):
+                        return message["params"]
+                since = len(self._told)
+                await self._more.wait()
 
     async def initialize(self) -> None:
         await self.call(
@@ -165,7 +172,9 @@ class AppServer:
         async for line in self.process.stdout:
             message = json.loads(line)
             if "method" in message:
-                self._told.put_nowait(message)
+                async with self._more:
+                    self._told.append(message)
+                    self._more.notify_all()
             elif "error" in message:
                 self._answers.pop(message["id"]).set_exception(Refused(str(message["error"]["message"])))
             else:

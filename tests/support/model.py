@@ -1,7 +1,8 @@
 """A model for agents under test: the Responses API on loopback, with answers that follow from what is asked.
 
-A message that says `run COMMAND` is answered by a call of the shell tool that the request offers, everything else by
-`heard: MESSAGE`. What a tool gave back is answered by `the command said: OUTPUT`.
+A message that says `run COMMAND` is answered by a call of the shell tool that the request offers, `spawn MESSAGE` by
+one of the tool that begins another agent, everything else by `heard: MESSAGE`. What a tool gave back is answered by
+`the command said: OUTPUT`.
 """
 
 from __future__ import annotations
@@ -88,15 +89,20 @@ def _item(request: dict[str, Any], number: int) -> dict[str, Any]:
     said = _text(last.get("content", ""))
     if said.startswith("run "):
         tool = next(tool["name"] for tool in request["tools"] if tool.get("name") in SHELLS)
-        arguments = {SHELLS[tool]: said.removeprefix("run ")}
-        return {
-            "type": "function_call",
-            "id": f"fc_{number}",
-            "call_id": f"call_{number}",
-            "name": tool,
-            "arguments": json.dumps(arguments),
-        }
+        return _call(tool, {SHELLS[tool]: said.removeprefix("run ")}, number)
+    if said.startswith("spawn "):
+        return _call("spawn_agent", {"message": said.removeprefix("spawn ")}, number)
     return _message(f"heard: {said}", number)
+
+
+def _call(tool: str, arguments: dict[str, str], number: int) -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "id": f"fc_{number}",
+        "call_id": f"call_{number}",
+        "name": tool,
+        "arguments": json.dumps(arguments),
+    }
 
 
 def _message(text: str, number: int) -> dict[str, Any]:
