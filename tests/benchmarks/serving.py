@@ -21,7 +21,7 @@ from eventstore.documents.threads import ThreadHistoryMode
 from eventstore.ids import new_thread_id
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.settings import Settings
-from tests.benchmarks import listings
+from tests.benchmarks import clusters, listings
 from tests.benchmarks.measure import Figure, fresh_store, items, median, stored_thread, timed
 from tests.support.serving import a_server
 from tests.support.threads_wire import ThreadsWire
@@ -34,6 +34,7 @@ _SMALL_ENOUGH = 3 * 1024 * 1024
 _PERSISTED_EVERY = 5
 """Appends between two calls of PersistThread, as in a real run."""
 _PAGE = 25
+_PARTITIONS = 24
 _LONG = 10_000
 """Items of a history that is streamed."""
 
@@ -74,9 +75,12 @@ async def measure(folder: Path, *, quick: bool, rollouts: Path | None) -> list[F
         ),
     ]  # fmt: skip
     figures.append(Figure(f"history of {_LONG:,} items, streamed", _LONG / long, "items/s", ">= 50,000"))
-    settings = Settings(log=f"sqlite:{folder / 'loaded.db'}", actor="bench")
     conversations = [lines for path in _rollouts(rollouts or EXAMPLE_HOME) if (lines := _conversation(path))]
-    return [*figures, *await _load(settings, folder, conversations)]
+    settings = Settings(log=f"sqlite:{folder / 'loaded.db'}", actor="bench")
+    figures += await _load("on SQLite", settings, folder, conversations)
+    async with clusters.servers(folder) as made, made(partitions=_PARTITIONS) as settings:
+        figures += await _load("on Kafka and Redis", settings, folder, conversations, "--worker")
+    return figures
 
 
 async def _in_turns(times: int, *works: Callable[[], Awaitable[object]]) -> list[float]:
@@ -121,10 +125,12 @@ async def _streamed(codex: CodexWire) -> float:
         return await _median(lambda: threads.history(thread), 5)
 
 
-async def _load(settings: Settings, folder: Path, conversations: Sequence[Sequence[RolloutItem]]) -> list[Figure]:
+async def _load(
+    where: str, settings: Settings, folder: Path, conversations: Sequence[Sequence[RolloutItem]], *words: str
+) -> list[Figure]:
     """Let clients replay conversations at the same time, and see that all of it is there."""
     took: list[float] = []
-    async with a_server(settings, folder) as server:
+    async with a_server(settings, folder, *words) as server:
         codex = CodexWire(server.address)
         began = time.perf_counter()
         clients = (_client(codex, conversations[number % len(conversations)], took) for number in range(CLIENTS))
@@ -135,10 +141,10 @@ async def _load(settings: Settings, folder: Path, conversations: Sequence[Sequen
     median_, slowest = took[len(took) // 2] * 1e3, took[len(took) * 99 // 100] * 1e3
     return [
         Figure(
-            f"{CLIENTS} clients at once, the slowest of a hundred calls", slowest, "ms", "no error",
+            f"{CLIENTS} clients at once {where}, the slowest of a hundred calls", slowest, "ms", "no error",
             f"{len(took):,} calls, {len(took) / seconds:,.0f}/s, half of them within {median_:,.0f} ms",
         ),
-        Figure(f"memory of the server under {CLIENTS} clients", largest, "MiB", "bounded", "at most"),
+        Figure(f"memory of the server under {CLIENTS} clients {where}", largest, "MiB", "bounded", "at most"),
     ]  # fmt: skip
 
 
