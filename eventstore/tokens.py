@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from zlib import crc32
 
 from eventstore.documents.items import Position
@@ -17,8 +18,9 @@ _SHOWN = 60
 """Characters of a wrong token that are repeated in the sentence about it."""
 
 
+@lru_cache(maxsize=64)
 def token_at(log: str, position: Position) -> str:
-    """Return the token of a position in the log of that identity."""
+    """Return the token of a position in the log of that identity. Remembered: a flush names what its append named."""
     return _written(log, f"{position.partition}:{position.offset}")
 
 
