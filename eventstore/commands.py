@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, TypedDict, assert_never
 
+from eventstore.actor import acting
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
 from eventstore.documents.items import Position
 from eventstore.documents.params import ArchiveThreadParams, DeleteThreadParams
@@ -194,6 +195,6 @@ class Commands:
             event_id=new_event_id(),
             thread_id=thread_id,
             occurred_at=time.time_ns() // 1_000 if occurred_at is None else occurred_at,
-            actor=self._actor,
+            actor=acting() or self._actor,
             expected_version=version,
         )

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from eventstore.actor import acting, acting_as
 from eventstore.admission import Admitted, Lifecycle
 from eventstore.codex.policy import persisted
 from eventstore.codex.rollout import new_session_meta
@@ -50,6 +51,9 @@ class Queued(NamedTuple):
     items: list[Item]
     append_id: EventId
     occurred_at: int
+    actor: str | None
+    size: int
+    """Bytes, at most."""
 
 
 class Creation(NamedTuple):
@@ -57,6 +61,9 @@ class Creation(NamedTuple):
 
     session_meta: Item
     forked_from_id: ThreadId | None
+    actor: str | None
+    size: int
+    """Bytes, at most."""
 
 
 @dataclass(slots=True)
@@ -81,10 +88,17 @@ class LiveThread:
     def store(self) -> None:
         """Hand creation and queued appends to the writer; no await, so nothing can come between."""
         assert self.creation is not None
-        self.writer.create(self.creation.session_meta, self.creation.forked_from_id, _now_micros())
+        with acting_as(self.creation.actor):
+            self.writer.create(self.creation.session_meta, self.creation.forked_from_id, _now_micros())
         for queued in self.queued:
-            self.writer.append(queued.items, queued.append_id, queued.occurred_at)
+            with acting_as(queued.actor):
+                self.writer.append(queued.items, queued.append_id, queued.occurred_at)
         self.creation, self.queued = None, []
+
+    @property
+    def unstored_bytes(self) -> int:
+        """What is kept here and nowhere else."""
+        return sum(kept.size for kept in (self.creation, *self.queued) if kept is not None)
 
 
 class LiveThreads:
@@ -107,6 +121,8 @@ class LiveThreads:
         self._actor = actor
         self._within = within
         self._threads: dict[ThreadId, LiveThread] = {}
+        self.unstored_bytes = 0
+        """What is kept for threads that are not stored yet, at most."""
 
     def __len__(self) -> int:
         return len(self._threads)
@@ -122,6 +138,7 @@ class LiveThreads:
         for live in self._threads.values():
             live.writer.abandon()
         self._threads.clear()
+        self.unstored_bytes = 0
 
     def create(self, params: CreateThreadParams) -> None:
         self._refuse_second(params.thread_id)
@@ -129,13 +146,14 @@ class LiveThreads:
             meta = new_session_meta(params, at_millis=time.time_ns() // 1_000_000)
         except MalformedJson as exc:
             raise InvalidRequest(f"thread {params.thread_id} cannot be described in JSON: {exc}") from exc
-        split((meta,))
+        ((_, size),) = split((meta,))
         self._threads[params.thread_id] = LiveThread(
             self._new_writer(params.thread_id),
             params.event_persistence_mode,
             params.history_mode,
-            creation=Creation(meta, params.forked_from_id),
+            creation=Creation(meta, params.forked_from_id, acting(), size),
         )
+        self.unstored_bytes += size
 
     async def resume(self, params: ResumeThreadParams) -> None:
         self._refuse_second(params.thread_id)
@@ -186,6 +204,7 @@ class LiveThreads:
             if live.creation is not None:
                 if not live.queued and not even_if_empty:
                     return None
+                self.unstored_bytes -= live.unstored_bytes
                 live.store()
             seq = live.writer.last_seq
         await live.writer.settle(seq, within=deadline - time.monotonic())
@@ -222,6 +241,7 @@ class LiveThreads:
         live.writer.abandon()
         if self._threads.get(thread_id) is live:
             del self._threads[thread_id]
+            self.unstored_bytes -= live.unstored_bytes
 
     def _live(self, thread_id: ThreadId) -> LiveThread:
         live = self._threads.get(thread_id)
@@ -267,8 +287,9 @@ class LiveThreads:
         millis = now // 1_000
         items = [Item(millis, item.type, item.text) for item in kept]
         if live.creation is not None:
-            split(items)
-            live.queued.append(Queued(items, append_id, now))
+            size = sum(size for _, size in split(items))
+            live.queued.append(Queued(items, append_id, now, acting(), size))
+            self.unstored_bytes += size
             return None
         return live.writer.append(items, append_id, now)
 

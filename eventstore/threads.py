@@ -226,6 +226,11 @@ class EventSourcedThreadStore:
         """Whether the thread is live here and nothing of it is stored yet."""
         return self._live.is_unstored(thread_id)
 
+    @property
+    def unstored_bytes(self) -> int:
+        """Bytes of what is kept in memory for live threads of which nothing is stored yet, at most."""
+        return self._live.unstored_bytes
+
     async def matching(self, prefix: str, *, deleted: bool = False) -> Sequence[ThreadId]:
         """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous.
 

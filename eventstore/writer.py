@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from eventstore.actor import acting
 from eventstore.admission import Head, Lifecycle
 from eventstore.documents.items import Position
 from eventstore.errors import (
@@ -56,7 +57,7 @@ class Writer:
         durable: bool = False,
         writer_id: WriterId | None = None,
     ) -> None:
-        """Make a writer that has said nothing yet; `actor` is named in its events.
+        """Make a writer that has said nothing yet; `actor` is named in its events unless the task acts for somebody.
 
         Verdicts come from the views or, while these are behind, from the feed; of one that is `durable`, as soon as the
         log has them.
@@ -269,7 +270,7 @@ class Writer:
             "event_id": event_id or new_event_id(),
             "thread_id": self.thread_id,
             "occurred_at": occurred_at,
-            "actor": self._actor,
+            "actor": acting() or self._actor,
             "writer_id": self.writer_id,
             "writer_seq": seq,
         }
