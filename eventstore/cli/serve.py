@@ -45,6 +45,12 @@ def serve(
     client_ca: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Serve only clients whose certificate comes from these.")
     ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Serve only callers whose token is in it, as NAME TOKEN; read again if it changes."
+        ),
+    ] = None,
     worker: Annotated[
         bool, typer.Option("--worker", help="Keep the views of a log on Kafka as well, as eventstore worker does.")
     ] = False,
@@ -58,6 +64,12 @@ def serve(
     idle: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="When a live thread that nobody uses is closed.")
     ] = 900,
+    deadline: Annotated[
+        float,
+        typer.Option(min=0.1, max=3600, metavar="SECONDS", help="When a call ends, if not before; streams go on."),
+    ] = 30,
+    calls: Annotated[int, typer.Option(min=1, help="Calls under way at the same time, at most.")] = 4_096,
+    largest: Annotated[int, typer.Option(min=1, max=1024, metavar="MIB", help="The largest request.")] = 64,
     debug: Annotated[bool, typer.Option("--debug", help="Log every call.")] = False,
 ) -> int:
     """Serve the store to Codex 0.129.0; ends on SIGTERM and Ctrl-C when its calls are done and its threads stored."""
@@ -67,25 +79,41 @@ def serve(
     from eventstore.cli.running import monitor_address
 
     try:
-        from eventstore.serve.server import Address, Limits
+        from eventstore.serve.deadline import SHARE_FOR_STORE
+        from eventstore.serve.server import MIB, Address, Limits
         from eventstore.serve.tls import TlsFiles
     except ModuleNotFoundError as exc:
         raise Unsupported(f"serving needs {exc.name}, which is not installed; install eventstore[serve]") from exc
     settings = settings_of(context)
+    settings = settings.model_copy(update={"within": min(settings.within, SHARE_FOR_STORE * deadline)})
     address = Address.parse(listen)
     if not address.is_local and client_ca is None and not unprotected:
-        raise InvalidRequest(
-            f"whoever reaches {address} could read and write all threads; listen on 127.0.0.1, "
-            "give --client-ca, or say --unprotected"
-        )
+        if tokens is None:
+            raise InvalidRequest(
+                f"whoever reaches {address} could read and write all threads; listen on 127.0.0.1, "
+                "give --client-ca, or --tokens with TLS, or say --unprotected"
+            )
+        if tls_cert is None:
+            raise InvalidRequest(
+                f"whoever listens in on the way to {address} could read the tokens; listen on 127.0.0.1, "
+                "give --tls-cert and --tls-key, or say --unprotected"
+            )
     if (tls_cert is None) != (tls_key is None) or (client_ca is not None and tls_cert is None):
         raise InvalidRequest("TLS takes --tls-cert and --tls-key, and --client-ca if clients need certificates")
     tls = TlsFiles(tls_cert, tls_key, client_ca) if tls_cert is not None and tls_key is not None else None
     if worker and not settings.is_cluster:
         raise InvalidRequest("an embedded store keeps its views itself; leave --worker away")
     begin_logging(debug=debug)
-    limits = Limits(within=settings.within, writers=writers, idle_after=idle, shared=shared)
-    return asyncio.run(_serve(_Plan(settings, address, limits, tls, worker, monitor_address(monitor))))
+    limits = Limits(
+        within=settings.within,
+        writers=writers,
+        idle_after=idle,
+        shared=shared,
+        deadline=deadline,
+        calls=calls,
+        largest=largest * MIB,
+    )
+    return asyncio.run(_serve(_Plan(settings, address, limits, tls, tokens, worker, monitor_address(monitor))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +124,7 @@ class _Plan:
     address: Address
     limits: Limits
     tls: TlsFiles | None
+    tokens: Path | None
     with_worker: bool
     monitor: tuple[str, int] | None
 
@@ -118,7 +147,7 @@ async def _serve(plan: _Plan) -> int:
         parts = await ends.enter_async_context(open_parts(plan.settings))
         working = await _worker_beside(parts, plan, registry, ends) if plan.with_worker else None
         served = await ends.enter_async_context(
-            serving(parts.store, plan.address, registry=registry, limits=plan.limits, tls=plan.tls)
+            serving(parts.store, plan.address, registry=registry, limits=plan.limits, tls=plan.tls, tokens=plan.tokens)
         )
         if plan.monitor is not None:
             await _watched(plan.monitor, registry, working, ends)

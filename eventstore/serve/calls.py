@@ -14,7 +14,10 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from eventstore.actor import acting
 from eventstore.errors import EventStoreError, InvalidRequest
+from eventstore.serve.callers import act_for_caller
+from eventstore.serve.deadline import ended_within
 from eventstore.serve.metrics import ServerMetrics
 from eventstore.serve.statuses import ERROR_NAME, status_of, text_of
 
@@ -52,8 +55,10 @@ class Failure(NamedTuple):
 class Calls:
     """Runs the calls of a server's services."""
 
-    def __init__(self, metrics: ServerMetrics) -> None:
+    def __init__(self, metrics: ServerMetrics, *, deadline: float) -> None:
+        """Run calls that answer once for at most `deadline` seconds; a stream goes on while its client takes it."""
         self._metrics = metrics
+        self._deadline = deadline
 
     def handler(self, service: str, methods: Iterable[Method | Streaming]) -> grpc.GenericRpcHandler:
         """Return what a server has to be given for it to offer the service."""
@@ -72,7 +77,9 @@ class Calls:
             with self._call(method.name, request, context) as call:
                 try:
                     message = call.parsed(method.request)
-                    return call.replied((await method.behaviour(message)).SerializeToString())
+                    async with ended_within(self._deadline):
+                        reply = await method.behaviour(message)
+                    return call.replied(reply.SerializeToString())
                 except Exception as exc:
                     call.failed(exc)
             return await call.aborted()
@@ -97,6 +104,7 @@ class Calls:
     @contextmanager
     def _call(self, method: str, request: bytes, context: Context) -> Iterator[_Call]:
         """Run a call in the block, and tell how it ended, also if it is cancelled there."""
+        act_for_caller(context)
         call = _Call(method, request, context)
         begun = time.perf_counter()
         self._metrics.begun()
@@ -117,6 +125,7 @@ class Calls:
                 request_bytes=len(request),
                 reply_bytes=call.reply_bytes,
                 client=context.peer(),
+                actor=acting(),
             )
 
 

@@ -12,8 +12,10 @@ _CALL_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
 class ServerMetrics:
     """One server's metrics."""
 
-    def __init__(self, registry: CollectorRegistry, *, live: Callable[[], int]) -> None:
-        """Put the metrics into the registry; `live` is asked how many threads are live."""
+    def __init__(
+        self, registry: CollectorRegistry, *, live: Callable[[], int], unstored_bytes: Callable[[], int]
+    ) -> None:
+        """Put the metrics into the registry; it is asked how many threads are live, and what is kept unstored."""
         self._calls = Counter("eventstore_calls_total", "Calls ended.", ["method", "status"], registry=registry)
         self._seconds = Histogram(
             "eventstore_call_seconds",
@@ -25,6 +27,14 @@ class ServerMetrics:
         self._under_way = Gauge("eventstore_calls_under_way", "Calls that have not ended.", registry=registry)
         writers = Gauge("eventstore_live_writers", "Threads that are live in this server.", registry=registry)
         writers.set_function(live)
+        unstored = Gauge("eventstore_unstored_bytes", "What live threads that are not stored hold.", registry=registry)
+        unstored.set_function(unstored_bytes)
+        self._refused = Counter(
+            "eventstore_calls_refused_total", "Calls refused before they were looked at.", ["status"], registry=registry
+        )
+
+    def refused(self, status: str) -> None:
+        self._refused.labels(status).inc()
 
     def begun(self) -> None:
         self._under_way.inc()

@@ -14,9 +14,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from eventstore.errors import InvalidRequest
+from eventstore.serve.bearers import Bearers
 from eventstore.serve.calls import Calls
 from eventstore.serve.codex_service import SERVICE as CODEX_SERVICE
 from eventstore.serve.codex_service import CodexThreads
+from eventstore.serve.guard import Guard
 from eventstore.serve.metrics import ServerMetrics
 from eventstore.serve.threads_service import SERVICE as THREADS_SERVICE
 from eventstore.serve.threads_service import Threads
@@ -25,14 +27,13 @@ from eventstore.serve.turns import Turns
 from eventstore.serve.writers import Writers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prometheus_client import CollectorRegistry
 
     from eventstore.threads import EventSourcedThreadStore
 
-LARGEST_REQUEST: Final = 64 * 1024 * 1024
-"""Bytes of one request: a fork sends the whole history of its source."""
-_MOST_CALLS: Final = 4_096
-"""Calls under way at the same time; one more is refused."""
+MIB: Final = 1024 * 1024
 _SHARE_FOR_CALLS: Final = 0.5
 """Of the time that the server has to end, the share in which calls may finish; the rest is for closing threads."""
 
@@ -85,6 +86,14 @@ class Limits:
     """Seconds to end in, all told."""
     shared: bool = False
     """Whether other servers are asked about the same threads."""
+    deadline: float = 30.0
+    """Seconds after which a call ends, whatever its client allows; streams go on."""
+    calls: int = 4_096
+    """Calls under way at the same time."""
+    largest: int = 64 * MIB
+    """Bytes of one request: a fork sends the whole history of its source."""
+    unstored: int = 256 * MIB
+    """Bytes that are kept for threads of which nothing is stored yet; one request more may come upon them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +121,29 @@ async def serving(
     registry: CollectorRegistry,
     limits: Limits | None = None,
     tls: TlsFiles | None = None,
+    tokens: Path | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve the store for the block; at its end, finish the calls that are under way, and store and close all threads.
 
     Raises:
-        InvalidRequest: The address cannot be listened at, or the certificate cannot be used.
+        InvalidRequest: The address cannot be listened at, or the certificate or the tokens cannot be used.
     """
     limits = limits or Limits()
     turns = Turns(within=limits.within)
-    writers = Writers(store, turns, most=limits.writers, idle_after=limits.idle_after, shared=limits.shared)
+    writers = Writers(
+        store,
+        turns,
+        most=limits.writers,
+        most_unstored=limits.unstored,
+        idle_after=limits.idle_after,
+        shared=limits.shared,
+    )
     codex = CodexThreads(store, turns, writers)
     threads = Threads(store, turns)
-    calls = Calls(ServerMetrics(registry, live=lambda: len(writers)))
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
+    metrics = ServerMetrics(registry, live=lambda: len(writers), unstored_bytes=lambda: store.unstored_bytes)
+    calls = Calls(metrics, deadline=limits.deadline)
+    guard = Guard(metrics, most=limits.calls, bearers=None if tokens is None else Bearers(tokens))
+    server = grpc.aio.server(interceptors=(guard,), options=_options(limits))
     services = {CODEX_SERVICE: codex.methods, THREADS_SERVICE: threads.methods}
     server.add_generic_rpc_handlers([calls.handler(name, methods) for name, methods in services.items()])
     healthy = health.aio.HealthServicer()
@@ -147,12 +166,13 @@ async def serving(
         await writers.close_all(within=limits.end_within - for_calls)
 
 
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", LARGEST_REQUEST),
-    ("grpc.max_send_message_length", -1),
-    # Two servers at one port would each get half of the calls.
-    ("grpc.so_reuseport", 0),
-)
+def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.max_receive_message_length", limits.largest),
+        ("grpc.max_send_message_length", -1),
+        # Two servers at one port would each get half of the calls.
+        ("grpc.so_reuseport", 0),
+    )
 
 
 def _listening(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -> int:

@@ -48,6 +48,10 @@ class ReplyTooLarge(Rejected):
     """The answer is larger than the client takes."""
 
 
+class NotAuthenticated(Rejected):
+    """The caller did not show who it is."""
+
+
 class TooMany(Unavailable):
     """As much as this server takes is under way already; try again later."""
 
@@ -56,6 +60,8 @@ def status_of(error: EventStoreError) -> grpc.StatusCode:
     """Return the status that tells the caller what the error's family does."""
     if isinstance(error, (ReplyTooLarge, TooMany)):
         return grpc.StatusCode.RESOURCE_EXHAUSTED
+    if isinstance(error, NotAuthenticated):
+        return grpc.StatusCode.UNAUTHENTICATED
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             return status

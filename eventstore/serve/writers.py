@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from eventstore.actor import acting_as
 from eventstore.documents.params import (
     AppendThreadItemsParams,
     CreateThreadParams,
@@ -50,9 +51,18 @@ class Writers:
     """Which threads are live here, the one used longest ago first. Every call about one holds its turn."""
 
     def __init__(
-        self, store: EventSourcedThreadStore, turns: Turns, *, most: int, idle_after: float, shared: bool = False
+        self,
+        store: EventSourcedThreadStore,
+        turns: Turns,
+        *,
+        most: int,
+        most_unstored: int,
+        idle_after: float,
+        shared: bool = False,
     ) -> None:
         """Keep at most `most` threads live, and close those that nothing was asked of for `idle_after` seconds.
+
+        What is kept of threads that are not stored yet may grow while it is less than `most_unstored` bytes.
 
         `shared` if other servers are asked about the same threads: then a thread is stored when it is created, and an
         append is answered when it counts. One that does not, for another server had taken the thread over, is void:
@@ -62,6 +72,7 @@ class Writers:
         self._store = store
         self._turns = turns
         self._most = most
+        self._most_unstored = most_unstored
         self._idle_after = idle_after
         self._used: dict[ThreadId, float] = {}
 
@@ -72,9 +83,10 @@ class Writers:
         """Make a new thread live; raises as the store does.
 
         Raises:
-            TooMany: As many as may be are live, and all of them are busy.
+            TooMany: As many as may be are live, and all of them are busy; or there is too much in those not stored.
         """
         await self._make_room()
+        await self._make_memory()
         await self._store.create_thread(params)
         self._touch(params.thread_id)
         if self._shared:
@@ -93,9 +105,11 @@ class Writers:
         Raises:
             ThreadNotFound: The thread is neither live here nor stored.
             WriterFenced: Another one took it over; where threads are shared, again and again.
-            TooMany: As many as may be are live, and all of them are busy.
+            TooMany: As many as may be are live, and all of them are busy; or there is too much in those not stored.
         """
         thread_id, give_up = params.thread_id, time.monotonic() + self._turns.within
+        if self._store.is_unstored(thread_id):
+            await self._make_memory()
         if not self._shared:
             await self.used(thread_id, lambda: self._store.append_items(params))
             return
@@ -237,6 +251,30 @@ class Writers:
             await self._store.discard_thread(left)
             del self._used[left]
 
+    async def _make_memory(self) -> None:
+        """Store and close threads that were left before they were stored, while these hold as much as may be.
+
+        Raises:
+            TooMany: None of them was left, or it cannot be stored.
+        """
+        while self._store.unstored_bytes >= self._most_unstored:
+            left_before = time.monotonic() - self._idle_after
+            left = next(
+                (
+                    thread_id
+                    for thread_id, used in self._used.items()
+                    if used <= left_before
+                    and self._store.is_unstored(thread_id)
+                    and not self._turns.is_taken(thread_id)
+                ),
+                None,
+            )
+            if left is None or not await self._close(left):
+                raise TooMany(
+                    f"threads that are not stored yet hold {self._store.unstored_bytes:,} bytes here, as much as may "
+                    "be; persist, flush or discard one, or try again later"
+                )
+
     async def _close(self, thread_id: ThreadId) -> bool:
         """Close a thread; say whether that went well. One that cannot be closed now is kept for a later try."""
         try:
@@ -252,7 +290,9 @@ class Writers:
 
     async def _end(self, thread_id: ThreadId) -> None:
         try:
-            await self._store.shutdown_thread(thread_id)
+            # The server does so by itself, whoever's call needs the room.
+            with acting_as(None):
+                await self._store.shutdown_thread(thread_id)
         except (WriterFenced, ThreadExists, ThreadNotFound):
             # Another's by now, or deleted: what counts of it is stored.
             if self._store.is_live(thread_id):

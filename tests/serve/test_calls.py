@@ -16,7 +16,7 @@ from eventstore.errors import UnknownThread
 from eventstore.ids import new_thread_id
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.replies import LARGEST_REPLY
-from eventstore.serve.server import LARGEST_REQUEST, Limits
+from eventstore.serve.server import MIB, Limits
 from tests.support.faults import FaultyLog
 from tests.support.serve_rig import a_rig
 from tests.support.threads import delete, resume, say_and_flush
@@ -299,7 +299,7 @@ async def test_a_request_may_have_64_mib_and_not_more(path: Path) -> None:
         one_item = await refused(append_items(rig.codex, thread, big("response_item", 17)))
         thread_read = await rig.codex.call("ReadThread", pb.ReadThreadRequest(thread_id=thread))
 
-    assert LARGEST_REQUEST == 64 * 1024 * 1024
+    assert Limits().largest == 64 * MIB
     assert grpc.StatusCode.RESOURCE_EXHAUSTED == too_large[0]
     assert (grpc.StatusCode.INVALID_ARGUMENT, "AppendTooLarge") == one_item
     assert thread == thread_read.thread.thread_id

@@ -10,8 +10,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from eventstore.audit import audit
+from eventstore.documents.records import EventRecord
 from eventstore.ids import ThreadId
 from eventstore.serve.server import Address, Limits, Serving, serving
+from eventstore.serve.tls import TlsFiles
 from eventstore.settings import Settings
 from eventstore.threads import EventSourcedThreadStore
 from eventstore.wiring import Embedded, open_embedded
@@ -31,14 +33,24 @@ class Rig:
     codex: CodexWire
     registry: CollectorRegistry
 
+    async def records(self, thread_id: str) -> list[EventRecord]:
+        """Return the thread's records, in order."""
+        return [record async for record in audit(self.parts.feed, ThreadId(thread_id))]
+
     async def kinds(self, thread_id: str) -> list[str]:
         """Return the kinds of the thread's records, in order."""
-        return [record.kind async for record in audit(self.parts.feed, ThreadId(thread_id))]
+        return [record.kind for record in await self.records(thread_id)]
 
 
 @asynccontextmanager
 async def a_rig(
-    path: Path, *, limits: Limits | None = None, within: float = 30.0, through: Through = untouched
+    path: Path,
+    *,
+    limits: Limits | None = None,
+    within: float = 30.0,
+    through: Through = untouched,
+    tls: TlsFiles | None = None,
+    tokens: Path | None = None,
 ) -> AsyncIterator[Rig]:
     """Serve the store in this file for the block; `within` is the deadline of the store's calls in seconds."""
     async with AsyncExitStack() as ends:
@@ -46,7 +58,8 @@ async def a_rig(
         parts = await ends.enter_async_context(open_embedded(settings))
         store = store_on(parts, through, ends, within=within)
         registry = CollectorRegistry()
+        limits = limits or Limits(within=within, deadline=2 * within)
         server = await ends.enter_async_context(
-            serving(store, ANY_PORT, registry=registry, limits=limits or Limits(within=within))
+            serving(store, ANY_PORT, registry=registry, limits=limits, tls=tls, tokens=tokens)
         )
         yield Rig(parts, store, server, CodexWire(str(server.address)), registry)

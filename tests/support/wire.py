@@ -55,16 +55,27 @@ Reply = TypeVar("Reply", bound=Message)
 class CodexWire:
     """Calls a server as Codex does: a connection for each call, no deadline of its own, nothing repeated."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, *, token: str | None = None, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         self.address = address
+        self._credentials = credentials
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
 
     async def raw(self, method: str, request: bytes, *, streams: bool = False) -> bytes:
         """Call `SERVICE/METHOD` with these bytes and return the reply's; all of them if it streams."""
-        async with grpc.aio.insecure_channel(self.address, options=_OPTIONS) as channel:
+        async with self.channel() as channel:
             if streams:
-                return b"".join([reply async for reply in channel.unary_stream(f"/{method}")(request)])
-            reply: bytes = await channel.unary_unary(f"/{method}")(request)
+                called = channel.unary_stream(f"/{method}")(request, metadata=self._metadata)
+                return b"".join([reply async for reply in called])
+            reply: bytes = await channel.unary_unary(f"/{method}")(request, metadata=self._metadata)
             return reply
+
+    def channel(self) -> grpc.aio.Channel:
+        """Return a connection of its own."""
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        return grpc.aio.secure_channel(self.address, self._credentials, options=_OPTIONS)
 
     async def call(self, method: str, request: Message) -> Any:
         """Call a method and return its reply.

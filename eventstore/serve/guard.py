@@ -1,0 +1,95 @@
+"""The guard before all services: it lets calls in that show who they are, and no more at once than there is place for.
+
+A call is refused before its request is read. Health is open to everyone, with places of its own, so that whoever
+watches a server needs no token and cannot keep others out; everything else is guarded, reflection too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health
+
+from eventstore.actor import act_as
+from eventstore.errors import EventStoreError
+from eventstore.serve.bearers import Bearers
+from eventstore.serve.metrics import ServerMetrics
+from eventstore.serve.statuses import ERROR_NAME, TooMany, status_of, text_of
+
+if TYPE_CHECKING:
+    from eventstore.serve.calls import Context
+
+_OPEN: Final = f"/{health.SERVICE_NAME}/"
+_MOST_OPEN: Final = 256
+"""Calls that anyone may make, at the same time."""
+
+log = structlog.get_logger("eventstore.serve")
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Stands before a server's services."""
+
+    def __init__(self, metrics: ServerMetrics, *, most: int, bearers: Bearers | None) -> None:
+        """Let at most `most` calls in at the same time; only `bearers`, if there are any."""
+        self._metrics = metrics
+        self._bearers = bearers
+        self._places = _Places(most, "see its --calls")
+        self._open_places = _Places(_MOST_OPEN, "those for health")
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        try:
+            if handler_call_details.method.startswith(_OPEN):
+                self._open_places.take()
+            else:
+                if self._bearers is not None:
+                    act_as(self._bearers.caller(handler_call_details.invocation_metadata))
+                self._places.take()
+        except EventStoreError as exc:
+            return self._refusal(handler_call_details.method, exc)
+        return await continuation(handler_call_details)
+
+    def _refusal(self, method: str, error: EventStoreError) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return what ends a call, of whatever kind, without reading its request."""
+        status = status_of(error)
+
+        async def refuse(_: object, context: Context) -> None:
+            self._metrics.refused(status.name)
+            log.debug("call refused", method=method, status=status.name, client=context.peer())
+            await context.abort(status, text_of(error), ((ERROR_NAME, type(error).__name__),))
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+class _Places:
+    """So many calls at the same time."""
+
+    def __init__(self, most: int, which: str) -> None:
+        self._most = most
+        self._which = which
+        self._taken = 0
+
+    def take(self) -> None:
+        """Take a place for the current task, until it ends.
+
+        Raises:
+            TooMany: There is none.
+        """
+        if self._taken >= self._most:
+            raise TooMany(
+                f"{self._taken} calls are under way at this server, as many as may be ({self._which}); try again later"
+            )
+        task = asyncio.current_task()
+        assert task is not None, "gRPC runs each call in a task"
+        self._taken += 1
+        task.add_done_callback(self._leave)
+
+    def _leave(self, _: object) -> None:
+        self._taken -= 1
