@@ -18,6 +18,7 @@ from eventstore.actor import act_as
 from eventstore.errors import EventStoreError
 from eventstore.serve.bearers import Bearers
 from eventstore.serve.metrics import ServerMetrics
+from eventstore.serve.receiving import received_within
 from eventstore.serve.statuses import ERROR_NAME, TooMany, status_of, text_of
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ log = structlog.get_logger("eventstore.serve")
 class Guard(grpc.aio.ServerInterceptor):
     """Stands before a server's services."""
 
-    def __init__(self, metrics: ServerMetrics, *, most: int, bearers: Bearers | None) -> None:
-        """Let at most `most` calls in at the same time; only `bearers`, if there are any."""
+    def __init__(self, metrics: ServerMetrics, *, most: int, within: float, bearers: Bearers | None) -> None:
+        """Let at most `most` calls in at once, whose requests come `within` seconds; only `bearers`, if any."""
         self._metrics = metrics
+        self._within = within
         self._bearers = bearers
         self._places = _Places(most, "see its --calls")
         self._open_places = _Places(_MOST_OPEN, "those for health")
@@ -48,13 +50,14 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             if handler_call_details.method.startswith(_OPEN):
                 self._open_places.take()
-            else:
-                if self._bearers is not None:
-                    act_as(self._bearers.caller(handler_call_details.invocation_metadata))
-                self._places.take()
+                return await continuation(handler_call_details)
+            if self._bearers is not None:
+                act_as(self._bearers.caller(handler_call_details.invocation_metadata))
+            self._places.take()
         except EventStoreError as exc:
             return self._refusal(handler_call_details.method, exc)
-        return await continuation(handler_call_details)
+        handler = await continuation(handler_call_details)
+        return handler if handler is None or handler.request_streaming else received_within(handler, self._within)
 
     def _refusal(self, method: str, error: EventStoreError) -> grpc.RpcMethodHandler[Any, Any]:
         """Return what ends a call, of whatever kind, without reading its request."""

@@ -142,7 +142,8 @@ async def serving(
     threads = Threads(store, turns)
     metrics = ServerMetrics(registry, live=lambda: len(writers), unstored_bytes=lambda: store.unstored_bytes)
     calls = Calls(metrics, deadline=limits.deadline)
-    guard = Guard(metrics, most=limits.calls, bearers=None if tokens is None else Bearers(tokens))
+    bearers = None if tokens is None else Bearers(tokens)
+    guard = Guard(metrics, most=limits.calls, within=limits.deadline, bearers=bearers)
     server = grpc.aio.server(interceptors=(guard,), options=_options(limits))
     services = {CODEX_SERVICE: codex.methods, THREADS_SERVICE: threads.methods}
     server.add_generic_rpc_handlers([calls.handler(name, methods) for name, methods in services.items()])

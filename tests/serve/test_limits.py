@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from eventstore.serve.codex_service import SERVICE
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.protos import eventstore_threads_pb2 as threads_pb
 from eventstore.serve.server import MIB, Limits
+from eventstore.serve.threads_service import SERVICE as THREADS
 from eventstore.settings import Settings
 from tests.support.faults import FaultyLog
 from tests.support.load import until
@@ -138,6 +140,25 @@ async def as_soon_as_there_is_place(rig: Rig) -> Any:
                 if exc.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     raise
                 await asyncio.sleep(0.01)
+
+
+async def test_a_request_that_does_not_come_holds_its_place_until_the_deadline(path: Path) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    async with a_rig(path, limits=Limits(deadline=0.3, calls=2)) as rig, rig.codex.channel() as channel:
+        late = [
+            await refused(channel.stream_unary(f"/{SERVICE}/AppendItems")(nothing())),
+            await refused(anext(aiter(channel.stream_stream(f"/{THREADS}/ReadHistory")(nothing())))),
+        ]
+        none = await refused(channel.stream_unary(f"/{SERVICE}/AppendItems")(iter(())))
+        for _ in range(5):
+            await as_soon_as_there_is_place(rig)
+
+    assert [grpc.StatusCode.DEADLINE_EXCEEDED] * 2 == [status for status, _, _ in late]
+    assert "did not arrive within 0.3 s" in late[0][2]
+    assert grpc.StatusCode.INVALID_ARGUMENT == none[0]
 
 
 # bytes
