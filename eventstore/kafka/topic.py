@@ -24,6 +24,9 @@ REPLICAS: Final = 3
 MIN_INSYNC: Final = 2
 """With three replicas the loss of any one broker loses nothing and stops nothing."""
 
+_UNHEARD_OF_FOR: Final = 1.0
+"""Seconds in which a broker may not have heard of a new topic yet."""
+_AGAIN_AFTER: Final = 0.05
 _FOR_EVER: Final = "-1"
 _ANY_TIME: Final = str(2**63 - 1)
 SETTINGS: Final[Mapping[str, str]] = {
@@ -218,8 +221,15 @@ async def _ends(reader: KafkaReader) -> list[tuple[int, int]]:
 
 
 async def _settings(admin: Any, topic: str) -> dict[str, str]:
-    (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    ((code, message, _, _, entries),) = response.resources
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    while True:
+        (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        ((code, message, _, _, entries),) = response.resources
+        unheard_of = kafka.for_code(code) is kafka.UnknownTopicOrPartitionError
+        if not unheard_of or clock() - began > _UNHEARD_OF_FOR:
+            break
+        await asyncio.sleep(_AGAIN_AFTER)
     if kafka.for_code(code) is not kafka.NoError:
         raise TopicMisconfigured(
             f"the settings of topic {topic} cannot be read: {message or kafka.for_code(code).__name__}"

@@ -55,9 +55,11 @@ async def test_three_brokers_outlive_one_that_is_killed_and_one_that_hangs(three
 
 
 async def topic_settings(admin: AIOKafkaAdminClient, topic: str, *names: str) -> list[str]:
-    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    ((_, _, _, _, settings),) = answer.resources
-    found = {name: value for name, value, *_ in settings}
+    found: dict[str, str] = {}
+    while not found.keys() >= set(names):  # a broker may not have heard of a new topic yet
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        ((_, _, _, _, settings),) = answer.resources
+        found = {name: value for name, value, *_ in settings}
     return [found[name] for name in names]
 
 
