@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -127,6 +128,10 @@ class LiveThreads:
     def __len__(self) -> int:
         return len(self._threads)
 
+    @property
+    def ids(self) -> Collection[ThreadId]:
+        return self._threads.keys()
+
     def __contains__(self, thread_id: ThreadId) -> bool:
         return thread_id in self._threads and not self._threads[thread_id].opening
 
@@ -171,7 +176,7 @@ class LiveThreads:
             if live.opening and self._threads.get(params.thread_id) is live:
                 del self._threads[params.thread_id]
 
-    async def append(self, params: AppendThreadItemsParams) -> Receipt:
+    async def append(self, params: AppendThreadItemsParams, *, is_fresh: bool = False) -> Receipt:
         live = self._live(params.thread_id)
         if live.closing:
             raise ThreadNotFound(params.thread_id)
@@ -182,7 +187,8 @@ class LiveThreads:
         deadline = time.monotonic() + self._within
         queued: Unverified | None = None
         async with live.turn:
-            repeated = params.append_id is not None and await self._is_repetition(live, append_id)
+            may_repeat = params.append_id is not None and not is_fresh
+            repeated = may_repeat and await self._is_repetition(live, append_id)
             if repeated:
                 live.writer.must_not_have_ended()
             else:

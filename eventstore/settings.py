@@ -17,6 +17,7 @@ from eventstore.errors import InvalidRequest, Unsupported
 
 if TYPE_CHECKING:
     from eventstore.kafka.url import KafkaUrl
+    from eventstore.remote.url import RemoteUrl
 
 PREFIX = "EVENTSTORE_"
 _PLANNED = ("local",)
@@ -50,6 +51,24 @@ class Settings(BaseModel):
     def is_cluster(self) -> bool:
         """Whether log and views are kept by servers."""
         return self.log.startswith("kafka:")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server of ours keeps the store."""
+        return self.log.startswith(("grpc:", "grpcs:"))
+
+    @cached_property
+    def remote(self) -> RemoteUrl:
+        """The server that keeps the store.
+
+        Raises:
+            InvalidRequest: The URL is malformed, or one of views is given as well.
+        """
+        from eventstore.remote.url import RemoteUrl
+
+        if self.views:
+            raise InvalidRequest("a server has its views where it wants; leave --views and EVENTSTORE_VIEWS away")
+        return RemoteUrl.parse(self.log)
 
     @cached_property
     def kafka(self) -> KafkaUrl:
@@ -116,7 +135,8 @@ class SqliteUrl:
             # The rest of it may hold a password.
             shown = f"{scheme[:_SHOWN]}:…" if colon else url[:_SHOWN]
             raise InvalidRequest(
-                f"{shown!r} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db, or kafka://HOST:PORT/TOPIC"
+                f"{shown!r} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db, kafka://HOST:PORT/TOPIC, "
+                "or grpc://HOST:PORT"
             )
         path, _, query = rest.partition("?")
         for name, _ in parse_qsl(query, keep_blank_values=True):

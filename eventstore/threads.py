@@ -7,7 +7,7 @@ thread take effect in the order in which they were made.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import patch_fields, stored_thread
@@ -61,7 +61,9 @@ class EventSourcedThreadStore:
         self.feed = feed
         self.views = views
         self.history = History(feed, views)
+        self._log = log
         self._name = name
+        self._actor = actor
         self._process = os.getpid()
         self._closed = False
         self._within = within
@@ -70,6 +72,18 @@ class EventSourcedThreadStore:
 
     def __repr__(self) -> str:
         return f"<EventSourcedThreadStore {self._name} live={len(self._live)}>"
+
+    def beside(self, *, actor: str | None, within: float, durable: bool) -> EventSourcedThreadStore:
+        """Return another store on the same ports, as another process has one: with live threads of its own."""
+        return EventSourcedThreadStore(
+            self._log,
+            self.feed,
+            self.views,
+            name=self._name,
+            actor=actor or self._actor,
+            within=within,
+            durable=durable,
+        )
 
     async def close(self) -> None:
         """End all live threads as discard does; what is flushed is stored. Later calls are refused."""
@@ -84,9 +98,10 @@ class EventSourcedThreadStore:
         self._usable()
         await self._live.resume(params)
 
-    async def append_items(self, params: AppendThreadItemsParams) -> Receipt:
+    async def append_items(self, params: AppendThreadItemsParams, *, is_fresh: bool = False) -> Receipt:
+        """Append; `is_fresh` says that the append id was made for this very call, and spares looking for it."""
         self._usable()
-        return await self._live.append(params)
+        return await self._live.append(params, is_fresh=is_fresh)
 
     async def persist_thread(self, thread_id: ThreadId) -> str | None:
         self._usable()
@@ -217,6 +232,11 @@ class EventSourcedThreadStore:
             view = found
         readable(thread_id, view.state)
         return stored_thread(thread_id, view.state.summary, view.state.head)
+
+    @property
+    def live_threads(self) -> Collection[ThreadId]:
+        """The threads that are live here, or about to be."""
+        return self._live.ids
 
     def is_live(self, thread_id: ThreadId) -> bool:
         """Whether the thread is live here."""

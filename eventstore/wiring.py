@@ -14,12 +14,14 @@ from eventstore.ports import EventFeed, EventLog, ThreadViews
 from eventstore.settings import Settings, load_settings
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import PARTITION, SqliteFeed, SqliteLog
+from eventstore.store import ThreadStore
 from eventstore.threads import EventSourcedThreadStore
 
 if TYPE_CHECKING:
     from eventstore.kafka.feed import KafkaFeed
     from eventstore.kafka.reader import KafkaReader
     from eventstore.kafka.url import KafkaUrl
+    from eventstore.remote.store import RemoteThreadStore
     from projections.metrics import Metrics
     from projections.ports import Census, Entries
     from projections.rebuild import Rebuild
@@ -80,24 +82,47 @@ class Clustered(Parts):
 @asynccontextmanager
 async def open_store(
     url: str | None = None, *, views: str | None = None, actor: str | None = None
-) -> AsyncIterator[EventSourcedThreadStore]:
+) -> AsyncIterator[ThreadStore]:
     """Open the thread store whose log is at `url`, or where the settings say.
 
-    The URL is `sqlite:PATH`, `sqlite::memory:`, or `kafka://HOST:PORT/TOPIC` with its views at `redis://HOST:PORT/DB`.
+    The URL is `sqlite:PATH`, `sqlite::memory:`, `kafka://HOST:PORT/TOPIC` with its views at `redis://HOST:PORT/DB`, or
+    `grpc://HOST:PORT` of a server that keeps the store.
 
     Raises:
         InvalidRequest: A URL or a setting is wrong.
-        LogUnavailable: The file cannot be opened or written, or no broker answers.
+        LogUnavailable: The file cannot be opened or written, or no broker or server answers.
         TopicMisconfigured: File or topic is damaged, missing, another program's, or a newer version's.
         Unsupported: What the engine needs is not installed.
     """
-    async with open_parts(load_settings(log=url, views=views, actor=actor)) as parts:
-        yield parts.store
+    async with open_threads(load_settings(log=url, views=views, actor=actor)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_threads(settings: Settings) -> AsyncIterator[EventSourcedThreadStore | RemoteThreadStore]:
+    """Open the store that the settings name, here or at a server; raises as `open_store` does."""
+    if not settings.is_remote:
+        async with open_parts(settings) as parts:
+            yield parts.store
+        return
+    with _the_extra("a store at a server", "serve"):
+        from eventstore.remote.store import open_remote
+
+    async with open_remote(
+        settings.remote, actor=settings.who, within=settings.within, durable=settings.durable
+    ) as store:
+        yield store
 
 
 @asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Open the store that the settings name, of whichever engine; raises as `open_store` does."""
+    """Open the store that the settings name, of whichever engine; raises as `open_store` does.
+
+    Raises:
+        Unsupported: A server keeps it, and its log and views are not to be had there.
+    """
+    if settings.is_remote:
+        raise _needs_the_log()
     if settings.is_cluster:
         async with open_clustered(settings) as clustered:
             yield clustered
@@ -221,6 +246,8 @@ class OpenLog:
 @asynccontextmanager
 async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
     """Open the log that the settings name, of whichever engine; raises as `open_store` does."""
+    if settings.is_remote:
+        raise _needs_the_log()
     if not settings.is_cluster:
         async with open_embedded(settings) as embedded:
             yield OpenLog(embedded.log, embedded.feed)
@@ -320,11 +347,13 @@ async def censuses(parts: Parts) -> list[Census | None]:
     return list(await asyncio.gather(*map(census, range(parts.feed.partitions))))
 
 
+def _needs_the_log() -> Unsupported:
+    return Unsupported("this needs the log itself, which a server does not hand out; give the --log that it serves")
+
+
 @contextmanager
-def _the_extra() -> Iterator[None]:
+def _the_extra(what: str = "a log on Kafka", extra: str = "cluster") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as exc:
-        raise Unsupported(
-            f"a log on Kafka needs {exc.name}, which is not installed; install eventstore[cluster]"
-        ) from exc
+        raise Unsupported(f"{what} needs {exc.name}, which is not installed; install eventstore[{extra}]") from exc

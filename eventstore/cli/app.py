@@ -34,7 +34,7 @@ def eventstore(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where threads are kept: sqlite:PATH, or kafka://HOST:PORT/TOPIC. Also EVENTSTORE_LOG.",
+            help="Where threads are: sqlite:PATH, kafka://HOST:PORT/TOPIC or grpc://HOST:PORT. Also EVENTSTORE_LOG.",
         ),
     ] = None,
     views: Annotated[

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, resolve, with_store
+from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, resolve, with_threads
 from eventstore.cli.printing import acknowledge, one_line
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from eventstore.cli.opening import Threads
     from eventstore.documents.patch import ThreadMetadataPatch
     from eventstore.documents.threads import StoredThread
     from eventstore.ids import ThreadId
-    from eventstore.threads import EventSourcedThreadStore
-    from eventstore.wiring import Parts
 
 
 def rename(
@@ -27,17 +26,17 @@ def rename(
 ) -> int:
     """Give a thread a name."""
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore.documents.patch import ThreadMetadataPatch
 
         if not name.strip():
             raise InvalidRequest("Thread name cannot be empty.")
-        thread_id = await resolve(parts.store, thread)
-        renamed = await _patch(parts.store, thread_id, ThreadMetadataPatch(name=name.strip()))
+        thread_id = await resolve(store, thread)
+        renamed = await _patch(store, thread_id, ThreadMetadataPatch(name=name.strip()))
         told = f"renamed {thread_id} to {one_line(renamed.name or '')}"
         acknowledge(told, json, thread_id=thread_id, version=renamed.version, token=renamed.token)
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
 def set_(
@@ -55,43 +54,43 @@ def set_(
 ) -> int:
     """Set or clear metadata of a thread, all fields or none."""
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore.cli.assignments import patch_of
 
         patch = patch_of(assignments)
-        thread_id = await resolve(parts.store, thread)
-        changed = await _patch(parts.store, thread_id, patch)
+        thread_id = await resolve(store, thread)
+        changed = await _patch(store, thread_id, patch)
         told = f"changed {thread_id}, now at version {changed.version}"
         acknowledge(told, json, thread_id=thread_id, version=changed.version, token=changed.token)
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
 def archive(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOption = False) -> int:
     """Move a thread to the archived ones."""
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore.documents.params import ArchiveThreadParams
 
-        thread_id = await resolve(parts.store, thread)
-        token = await parts.store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
+        thread_id = await resolve(store, thread)
+        token = await store.archive_thread(ArchiveThreadParams(thread_id=thread_id))
         acknowledge(f"archived {thread_id}", json, thread_id=thread_id, token=token)
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
 def unarchive(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOption = False) -> int:
     """Move a thread back from the archived ones."""
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore.documents.params import ArchiveThreadParams
 
-        thread_id = await resolve(parts.store, thread)
-        back = await parts.store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id))
+        thread_id = await resolve(store, thread)
+        back = await store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id))
         told = f"unarchived {thread_id}"
         acknowledge(told, json, thread_id=thread_id, version=back.version, token=back.token)
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
 def delete(
@@ -103,25 +102,25 @@ def delete(
 ) -> int:
     """Delete a thread for good: nothing appended later counts. Its events stay in the log."""
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore.documents.params import DeleteThreadParams, ReadThreadParams
 
-        thread_id = await resolve(parts.store, thread)
+        thread_id = await resolve(store, thread)
         if not yes:
             if not sys.stdin.isatty():
                 raise InvalidRequest(
                     f"nothing was deleted, for nobody can be asked here; give --yes to delete {thread_id}"
                 )
-            found = await parts.store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
+            found = await store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
             name = one_line(found.name or found.preview, 60)
             typer.confirm(f"Delete thread {thread_id} ({name}) for good?", abort=True, err=True)
-        token = await parts.store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason=reason))
+        token = await store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason=reason))
         acknowledge(f"deleted {thread_id}", json, thread_id=thread_id, token=token)
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
-async def _patch(store: EventSourcedThreadStore, thread_id: ThreadId, patch: ThreadMetadataPatch) -> StoredThread:
+async def _patch(store: Threads, thread_id: ThreadId, patch: ThreadMetadataPatch) -> StoredThread:
     from eventstore.documents.params import UpdateThreadMetadataParams
 
     return await store.update_thread_metadata(

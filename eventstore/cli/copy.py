@@ -31,7 +31,7 @@ def copy(
     verify: Annotated[bool, typer.Option("--verify", help="Then fold both and compare every thread.")] = False,
 ) -> int:
     """Copy what counts of a log into another one. Again and again if you like: only what is missing is added."""
-    settings = settings_of(context)
+    settings = settings_of(context, threads_suffice=True)
     one, other = (settings.model_copy(update={"log": url, "views": ""}) for url in (source, target))
     if source == target:
         raise InvalidRequest("--from and --to name the same log")

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import holds_nothing, resolve, with_store
+from eventstore.cli.opening import holds_nothing, resolve, settings_of, with_threads
 from eventstore.cli.printing import local_seconds, one_line, styled
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from eventstore.cli.opening import Threads
     from eventstore.cli.printing import Style
+    from eventstore.documents.items import Position
     from eventstore.documents.records import EventRecord
-    from eventstore.wiring import Parts
+    from eventstore.ids import ThreadId
 
 _FOLLOW_EVERY = 0.25
 """Seconds between two looks at the log's end."""
@@ -31,21 +35,33 @@ def events(
 ) -> int:
     """Print the events of the log: which counted, which did not and why."""
 
-    async def work(parts: Parts) -> None:
-        from eventstore.audit import audit, parse_position
+    async def work(store: Threads) -> None:
+        from eventstore.audit import parse_position
         from eventstore.errors import ThreadNotFound
 
-        if follow and holds_nothing(parts):
-            raise InvalidRequest("there is nothing to follow yet; eventstore import and eventstore new make a store")
         begin = None if since is None else parse_position(since)
-        thread_id = None if thread is None else await resolve(parts.store, thread, deleted=True)
-        if thread_id is not None and not follow and await parts.views.get(thread_id) is None:
-            raise ThreadNotFound(thread_id)
-        every = _FOLLOW_EVERY if follow else None
-        async for record in audit(parts.feed, thread_id, since=begin, every=every):
+        thread_id = None if thread is None else await resolve(store, thread, deleted=True)
+        came = False
+        async for record in _records(store, thread_id, begin, follow):
+            came = True
             print(record.model_dump_json() if json else _line(record, thread_id is None), flush=follow)
+        if thread_id is not None and begin is None and not came:
+            raise ThreadNotFound(thread_id)
 
-    return with_store(context, work)
+    if follow and holds_nothing(settings_of(context, threads_suffice=True)):
+        raise InvalidRequest("there is nothing to follow yet; eventstore import and eventstore new make a store")
+    return with_threads(context, work)
+
+
+def _records(
+    store: Threads, thread_id: ThreadId | None, since: Position | None, follow: bool
+) -> AsyncIterator[EventRecord]:
+    from eventstore.audit import audit
+    from eventstore.threads import EventSourcedThreadStore
+
+    if not isinstance(store, EventSourcedThreadStore):
+        return store.events(thread_id, since=since, follow=follow)
+    return audit(store.feed, thread_id, since=since, every=_FOLLOW_EVERY if follow else None)
 
 
 def schema() -> None:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, TokensOption, resolve, settings_of, with_store
+from eventstore.cli.opening import ThreadArgument, TokensOption, resolve, settings_of, with_store, with_threads
 from eventstore.cli.printing import counted, local, one_line, shown, styled, width
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from eventstore.cli.opening import Threads
     from eventstore.cli.printing import Style
     from eventstore.codex.conversation import Saying
     from eventstore.documents.items import StoredItem
     from eventstore.ids import ThreadId
     from eventstore.kafka.feed import Explained, KafkaFeed
-    from eventstore.threads import EventSourcedThreadStore
     from eventstore.wiring import Parts
 
 _COLOURS: dict[str, tuple[Style, ...]] = {"user": ("bold", "cyan"), "agent": ("bold", "green"), "note": ("yellow",)}
@@ -44,25 +44,27 @@ def history(
 ) -> int:
     """Print a thread's conversation."""
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads, feed: KafkaFeed | None = None) -> None:
         from eventstore.documents.params import ReadThreadParams
         from eventstore.tokens import merged
 
-        thread_id = await resolve(parts.store, thread)
-        if explain:
-            _feed(parts).explain_anew()
+        thread_id = await resolve(store, thread)
+        if feed is not None:
+            feed.explain_anew()
         # What it prints goes to the log's end, whatever the views know: a token is only held against that.
-        await parts.store.read_thread(
+        await store.read_thread(
             ReadThreadParams(thread_id=thread_id, include_archived=True, at_least=merged(at_least or ()))
         )
-        items = _items(parts.store, thread_id, last, as_of)
+        items = _items(store, thread_id, last, as_of)
         await (_print_lines(items) if json else _print_conversation(items))
-        if explain:
-            print(_in_words(_feed(parts).explained), file=sys.stderr)
+        if feed is not None:
+            print(_in_words(feed.explained), file=sys.stderr)
 
-    if explain and not settings_of(context).is_cluster:
+    if not explain and as_of is None:
+        return with_threads(context, work)
+    if explain and not settings_of(context, threads_suffice=True).is_cluster:
         raise InvalidRequest("only of a log on Kafka is there something to explain; leave --explain away")
-    return with_store(context, work)
+    return with_store(context, lambda parts: work(parts.store, _feed(parts) if explain else None))
 
 
 def _feed(parts: Parts) -> KafkaFeed:
@@ -80,9 +82,7 @@ def _in_words(cost: Explained) -> str:
     )
 
 
-async def _items(
-    store: EventSourcedThreadStore, thread_id: ThreadId, last: int | None, as_of: str | None
-) -> AsyncIterator[StoredItem]:
+async def _items(store: Threads, thread_id: ThreadId, last: int | None, as_of: str | None) -> AsyncIterator[StoredItem]:
     if as_of is not None:
         for item in await _past(store, thread_id, last, as_of):
             yield item
@@ -96,16 +96,16 @@ async def _items(
             yield item
 
 
-async def _past(
-    store: EventSourcedThreadStore, thread_id: ThreadId, last: int | None, as_of: str
-) -> Iterable[StoredItem]:
+async def _past(store: Threads, thread_id: ThreadId, last: int | None, as_of: str) -> Iterable[StoredItem]:
     from eventstore.history import AsOf
+    from eventstore.threads import EventSourcedThreadStore
 
+    assert isinstance(store, EventSourcedThreadStore)
     _, items = await store.history.as_of(thread_id, AsOf.parse(as_of))
     return items if last is None else items[max(0, len(items) - last) :]
 
 
-async def _latest(store: EventSourcedThreadStore, thread_id: ThreadId, last: int) -> Iterable[StoredItem]:
+async def _latest(store: Threads, thread_id: ThreadId, last: int) -> Iterable[StoredItem]:
     from eventstore.documents.params import ReadItemsParams, SortDirection
 
     page = await store.read_items(

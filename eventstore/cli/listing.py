@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, TokensOption, holds_nothing, resolve, with_store
+from eventstore.cli.opening import (
+    ThreadArgument,
+    TokensOption,
+    holds_nothing,
+    resolve,
+    settings_of,
+    with_store,
+    with_threads,
+)
 from eventstore.cli.printing import counted, local, one_line, print_facts, print_table, short_ids, shown
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from eventstore.cli.opening import Threads
     from eventstore.documents.params import ListThreadsParams
     from eventstore.documents.threads import StoredThread, ThreadPage
     from eventstore.wiring import Parts
@@ -64,7 +73,7 @@ def list_(
     if damaged:
         return with_store(context, lambda parts: _print_damaged(parts, json))
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore.documents.fields import is_utf8
         from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
         from eventstore.tokens import merged
@@ -86,13 +95,13 @@ def list_(
             exact=exact,
             at_least=merged(at_least or ()),
         )
-        page = await parts.store.list_threads(asked)
+        page = await store.list_threads(asked)
         if json:
             print(page.model_dump_json(indent=2))
         else:
-            _print_page(page, asked, sort, yet=holds_nothing(parts))
+            _print_page(page, asked, sort, yet=holds_nothing(settings_of(context, threads_suffice=True)))
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
 async def _print_damaged(parts: Parts, as_json: bool) -> None:
@@ -119,12 +128,12 @@ def show(
 ) -> int:
     """Show what is known of a thread."""
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore.documents.params import ReadThreadParams
         from eventstore.tokens import merged
 
-        thread_id = await resolve(parts.store, thread)
-        found = await parts.store.read_thread(
+        thread_id = await resolve(store, thread)
+        found = await store.read_thread(
             ReadThreadParams(thread_id=thread_id, include_archived=True, at_least=merged(at_least or ()))
         )
         if json:
@@ -132,7 +141,7 @@ def show(
         else:
             print_facts(list(_facts(found)))
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
 def _source(text: str) -> Any:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, is_missing, no_store, resolve, settings_of, with_store
+from eventstore.cli.opening import ThreadArgument, is_missing, no_store, resolve, settings_of, with_store, with_threads
 from eventstore.cli.printing import counted, one_line
 from eventstore.errors import InvalidRequest, ViewsUnavailable
 
 if TYPE_CHECKING:
+    from eventstore.cli.opening import Threads
     from eventstore.wiring import Parts
     from projections.verify import Difference
 
@@ -83,15 +84,15 @@ def _remedy(parts: Parts) -> str:
 def retry(context: typer.Context, thread: ThreadArgument) -> int:
     """Fold a frozen thread anew, with a version that understands what froze it; list --damaged shows which are."""
 
-    async def work(parts: Parts) -> None:
-        thread_id = await resolve(parts.store, thread)
-        read = await parts.store.retry_thread(thread_id)
+    async def work(store: Threads) -> None:
+        thread_id = await resolve(store, thread)
+        read = await store.retry_thread(thread_id)
         if read is None:
             print(f"thread {thread_id} was deleted")
         else:
             print(f"thread {thread_id} can be read: {counted(read.item_count, 'item')}, at version {read.version}")
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
 def backup(

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 import typer
 
 from eventstore.cli.interrupts import cancelling
-from eventstore.errors import InvalidRequest
+from eventstore.errors import InvalidRequest, Unsupported
 
 if TYPE_CHECKING:
     from eventstore.ids import ThreadId
+    from eventstore.remote.store import RemoteThreadStore
     from eventstore.settings import Settings
     from eventstore.threads import EventSourcedThreadStore
     from eventstore.wiring import Parts
+
+    Threads: TypeAlias = EventSourcedThreadStore | RemoteThreadStore
 
 T = TypeVar("T")
 
@@ -51,16 +54,20 @@ class Where:
     actor: str | None = None
 
 
-def settings_of(context: typer.Context) -> Settings:
+def settings_of(context: typer.Context, *, threads_suffice: bool = False) -> Settings:
     """Return the settings: what was said before the command wins over the environment.
 
     Raises:
         InvalidRequest: One of them is wrong.
+        Unsupported: A server keeps the threads, and they do not suffice.
     """
     from eventstore.settings import load_settings
 
     where = context.find_object(Where) or Where()
-    return load_settings(log=where.log, views=where.views, actor=where.actor)
+    settings = load_settings(log=where.log, views=where.views, actor=where.actor)
+    if settings.is_remote and not threads_suffice:
+        raise Unsupported("this needs the log itself, which a server does not hand out; give the --log that it serves")
+    return settings
 
 
 def with_store(
@@ -89,6 +96,23 @@ def with_store(
     return run_cancellable(opened())
 
 
+def with_threads(
+    context: typer.Context, work: Callable[[Threads], Awaitable[int | None]], *, makes_it: bool = False
+) -> int:
+    """Do what `with_store` does for work that needs the threads alone, which a server may keep as well."""
+    from eventstore.wiring import open_threads
+
+    settings = settings_of(context, threads_suffice=True)
+    if not settings.is_remote:
+        return with_store(context, lambda parts: work(parts.store), makes_it=makes_it)
+
+    async def opened() -> int:
+        async with open_threads(settings) as store:
+            return await work(store) or 0
+
+    return run_cancellable(opened())
+
+
 def run_cancellable(work: Coroutine[Any, Any, T]) -> T:
     """Run the work in a loop of its own, where Ctrl-C cancels it."""
     import asyncio
@@ -102,7 +126,7 @@ def run_cancellable(work: Coroutine[Any, Any, T]) -> T:
 
 def is_missing(settings: Settings) -> bool:
     """Whether the store's file is not made yet; any other trouble with it is for opening to tell."""
-    if settings.is_cluster:
+    if settings.is_cluster or settings.is_remote:
         return False
     try:
         Path(settings.sqlite.path).stat()
@@ -138,15 +162,16 @@ def _of_what_is_there(settings: Settings) -> Settings:
     )
 
 
-def holds_nothing(parts: Parts) -> bool:
-    """Whether the store is one in memory, which stands for a file that is not there yet."""
+def holds_nothing(settings: Settings) -> bool:
+    """Whether the store is one in memory, or stands for a file that is not there yet."""
     from eventstore.sqlite.file import MEMORY
-    from eventstore.wiring import Embedded
 
-    return isinstance(parts, Embedded) and parts.file.path == MEMORY
+    if settings.is_cluster or settings.is_remote:
+        return False
+    return settings.sqlite.path == MEMORY or (not settings.log and is_missing(settings))
 
 
-async def resolve(store: EventSourcedThreadStore, text: str, *, deleted: bool = False) -> ThreadId:
+async def resolve(store: Threads, text: str, *, deleted: bool = False) -> ThreadId:
     """Return the id that the text is, or is the beginning of; of a deleted thread too if `deleted` says so.
 
     A whole id is not looked up.

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, resolve, with_store
+from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, resolve, with_threads
 from eventstore.cli.printing import acknowledge, counted, one_line
 
 if TYPE_CHECKING:
     from eventstore.cli.lines import Line
+    from eventstore.cli.opening import Threads
     from eventstore.documents.items import RolloutItem
     from eventstore.errors import EventStoreError
     from eventstore.ids import ThreadId
-    from eventstore.threads import EventSourcedThreadStore
-    from eventstore.wiring import Parts
 
 _LINES_AT_ONCE = 500
 _BYTES_AT_ONCE = 4 * 1024 * 1024
@@ -37,7 +36,7 @@ def new(
 ) -> int:
     """Make a thread of the items on standard input, and print its id. All of it is stored, or nothing."""
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore import __version__
         from eventstore.cli.lines import Incoming, item_of, nothing_came, tell_a_typist
         from eventstore.documents.params import CreateThreadParams, ThreadPersistenceMetadata
@@ -52,22 +51,22 @@ def new(
             raise nothing_came()
         thread_id = new_thread_id()
         place = ThreadPersistenceMetadata(cwd=str((cwd or Path()).absolute()), model_provider=provider)
-        await parts.store.create_thread(
+        await store.create_thread(
             CreateThreadParams(thread_id=thread_id, source=source, cli_version=__version__, metadata=place)
         )
         dropped: Counter[str] = Counter()
         try:
             for batch in batches:
-                dropped += await _append(parts.store, thread_id, batch)
+                dropped += await _append(store, thread_id, batch)
         except _RefusedLineError as exc:
             raise exc.error from exc
-        await parts.store.persist_thread(thread_id)
-        token = await parts.store.shutdown_thread(thread_id)
+        await store.persist_thread(thread_id)
+        token = await store.shutdown_thread(thread_id)
         if dropped:
             print(_named(dropped), file=sys.stderr)
         acknowledge(thread_id, json, thread_id=thread_id, token=token)
 
-    return with_store(context, work, makes_it=True)
+    return with_threads(context, work, makes_it=True)
 
 
 def append(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOption = False) -> int:
@@ -76,11 +75,10 @@ def append(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOpt
     Whoever writes the thread elsewhere is taken over from, and told so. An archived thread stays archived.
     """
 
-    async def work(parts: Parts) -> None:
+    async def work(store: Threads) -> None:
         from eventstore.cli.lines import Incoming, nothing_came, tell_a_typist
         from eventstore.documents.params import ReadThreadParams, ResumeThreadParams
 
-        store = parts.store
         thread_id = await resolve(store, thread)
         await store.read_thread(ReadThreadParams(thread_id=thread_id, include_archived=True))
         tell_a_typist()
@@ -95,12 +93,10 @@ def append(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOpt
             raise nothing_came()
         await store.shutdown_thread(thread_id)
 
-    return with_store(context, work)
+    return with_threads(context, work)
 
 
-async def _keep(
-    store: EventSourcedThreadStore, thread_id: ThreadId, lines: Sequence[Line], before: int, as_json: bool
-) -> int:
+async def _keep(store: Threads, thread_id: ThreadId, lines: Sequence[Line], before: int, as_json: bool) -> int:
     """Append and acknowledge the lines up to the first bad one; return how many items were kept in all."""
     from eventstore.errors import EventStoreError
 
@@ -143,9 +139,7 @@ class _RefusedLineError(Exception):
         self.error = error
 
 
-async def _append(
-    store: EventSourcedThreadStore, thread_id: ThreadId, items: Sequence[tuple[Line, RolloutItem]]
-) -> Counter[str]:
+async def _append(store: Threads, thread_id: ThreadId, items: Sequence[tuple[Line, RolloutItem]]) -> Counter[str]:
     """Append the items; return how many of which type the policy dropped."""
     from eventstore.documents.params import AppendThreadItemsParams
     from eventstore.errors import AppendTooLarge, OutcomeUnknown
@@ -171,9 +165,7 @@ async def _append(
         return dropped
 
 
-async def _dropped_of(
-    store: EventSourcedThreadStore, thread_id: ThreadId, items: Sequence[tuple[Line, RolloutItem]]
-) -> Counter[str]:
+async def _dropped_of(store: Threads, thread_id: ThreadId, items: Sequence[tuple[Line, RolloutItem]]) -> Counter[str]:
     """Return what the policy drops of the items, where no receipt says so."""
     from eventstore.codex.policy import persisted
     from eventstore.documents.params import ReadThreadParams, ThreadEventPersistenceMode

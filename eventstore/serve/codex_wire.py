@@ -232,7 +232,7 @@ def _known(values: dict[Any, Any], number: int, field: str) -> Any:
         raise InvalidRequest(f"{field} has no value {number}") from None
 
 
-def document(model: type[_Model], **values: Any) -> _Model:
+def document(model: type[_Model], /, **values: Any) -> _Model:
     """Make a document of values that a client has sent.
 
     Raises:

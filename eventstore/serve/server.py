@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from eventstore.errors import InvalidRequest
 from eventstore.serve.bearers import Bearers
 from eventstore.serve.calls import Calls
+from eventstore.serve.clients import Callers
 from eventstore.serve.codex_service import SERVICE as CODEX_SERVICE
 from eventstore.serve.codex_service import CodexThreads
 from eventstore.serve.guard import Guard
@@ -139,8 +140,11 @@ async def serving(
         shared=limits.shared,
     )
     codex = CodexThreads(store, turns, writers)
-    threads = Threads(store, turns)
-    metrics = ServerMetrics(registry, live=lambda: len(writers), unstored_bytes=lambda: store.unstored_bytes)
+    callers = Callers(store, within=limits.within, writers=limits.writers, idle_after=limits.idle_after)
+    threads = Threads(store, turns, callers)
+    metrics = ServerMetrics(
+        registry, live=lambda: len(writers) + callers.live, unstored_bytes=lambda: store.unstored_bytes
+    )
     calls = Calls(metrics, deadline=limits.deadline)
     bearers = None if tokens is None else Bearers(tokens)
     guard = Guard(metrics, most=limits.calls, within=limits.deadline, bearers=bearers)
@@ -154,7 +158,7 @@ async def serving(
     await server.start()
     for name in ("", *services):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    tidying = asyncio.ensure_future(_tidy(writers, every=min(limits.idle_after, 60.0)))
+    tidying = asyncio.ensure_future(_tidy(writers, callers, every=min(limits.idle_after, 60.0)))
     try:
         yield Serving(Address(address.host, port), "https" if tls else "http", codex, threads, writers)
     finally:
@@ -164,7 +168,8 @@ async def serving(
         for_calls = limits.end_within * _SHARE_FOR_CALLS
         await server.stop(grace=for_calls)
         await codex.settled(within=for_calls)
-        await writers.close_all(within=limits.end_within - for_calls)
+        closing_within = limits.end_within - for_calls
+        await asyncio.gather(writers.close_all(within=closing_within), callers.end_all(within=closing_within))
 
 
 def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
@@ -173,6 +178,8 @@ def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.max_send_message_length", -1),
         # Two servers at one port would each get half of the calls.
         ("grpc.so_reuseport", 0),
+        # Milliseconds: clients that follow events ask now and then whether the server is there still.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     )
 
 
@@ -185,7 +192,8 @@ def _listening(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) 
         raise InvalidRequest(f"{address} cannot be listened at; it may be taken: give another") from exc
 
 
-async def _tidy(writers: Writers, *, every: float) -> None:
+async def _tidy(writers: Writers, callers: Callers, *, every: float) -> None:
     while True:
         await asyncio.sleep(every)
         await writers.close_idle()
+        await callers.end_idle()

@@ -24,6 +24,9 @@ from eventstore.errors import (
 
 ERROR_NAME: Final = "eventstore-error"
 """The key, in a call's trailing metadata, of the error's name: a status stands for several."""
+ERROR_KIN: Final = "eventstore-kin"
+"""The key of the nearest error of `eventstore.errors` that it is one of: what a client takes it for that does not know
+the name."""
 LONGEST_TEXT: Final = 1_000
 """Characters of an error's text that are sent: it travels in a header, which clients take 8 KB of."""
 
@@ -66,6 +69,11 @@ def status_of(error: EventStoreError) -> grpc.StatusCode:
         if isinstance(error, kind):
             return status
     return grpc.StatusCode.INTERNAL
+
+
+def kin_of(error: EventStoreError) -> type[EventStoreError]:
+    """Return the nearest class in `eventstore.errors` that the error is one of."""
+    return next(kind for kind in type(error).__mro__ if kind.__module__ == EventStoreError.__module__)
 
 
 def text_of(error: EventStoreError) -> str:

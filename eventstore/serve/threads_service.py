@@ -1,32 +1,55 @@
-"""The store's own service: what it can tell and Codex cannot ask, for whoever follows threads from elsewhere."""
+"""The store's own service: all that a store can do, for clients that are stores themselves."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from datetime import datetime
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
+from string import hexdigits
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from eventstore.audit import audit, parse_position
+from eventstore.audit import audit
 from eventstore.documents.items import Position, StoredItem
-from eventstore.documents.params import DeleteThreadParams, LoadThreadHistoryParams, ReadItemsParams, SortDirection
-from eventstore.documents.records import EventRecord
 from eventstore.errors import InvalidRequest, LogUnavailable
-from eventstore.ids import parse_thread_id
+from eventstore.ids import ThreadId, parse_thread_id
+from eventstore.serve.answered import (
+    event_message,
+    item_message,
+    page_message,
+    receipt_message,
+    thread_message,
+    threads_message,
+)
+from eventstore.serve.asked import (
+    append_params,
+    change_params,
+    create_params,
+    delete_params,
+    history_params,
+    list_params,
+    page_params,
+    read_params,
+    resume_params,
+    update_params,
+)
 from eventstore.serve.calls import Method, Streaming
-from eventstore.serve.codex_wire import document
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 if TYPE_CHECKING:
+    from eventstore.serve.clients import Callers
     from eventstore.serve.turns import Turns
     from eventstore.threads import EventSourcedThreadStore
 
 T = TypeVar("T")
+_Reading: TypeAlias = (
+    pb.ReadThreadRequest | pb.ListThreadsRequest | pb.FindThreadsRequest | pb.ReadHistoryRequest | pb.ReadItemsRequest
+)
 
 SERVICE: Final = "eventstore.v1.Threads"
 LARGEST_PAGE: Final = 1_000
 """Items in one page, at most."""
+_LARGEST_LIST: Final = 10_000
+"""Threads in one page, at most."""
 _BATCH_ITEMS: Final = 500
 _BATCH_BYTES: Final = 256 * 1024
 """The most that one message of a history holds, unless a single item is larger."""
@@ -35,54 +58,123 @@ _LOOK_EVERY: Final = 0.2
 
 
 class Threads:
-    """Answers from a store."""
+    """Answers from a store. Whoever names itself as the caller has live threads of its own."""
 
-    def __init__(self, store: EventSourcedThreadStore, turns: Turns) -> None:
+    def __init__(self, store: EventSourcedThreadStore, turns: Turns, callers: Callers) -> None:
         self._store = store
         self._turns = turns
+        self._callers = callers
         self._ending = asyncio.Event()
 
     @property
     def methods(self) -> tuple[Method | Streaming, ...]:
         return (
+            Method("Describe", pb.DescribeRequest, self.describe),
+            Method("EndCaller", pb.EndCallerRequest, self.end_caller),
+            Method("CreateThread", pb.CreateThreadRequest, self.create),
+            Method("ResumeThread", pb.ResumeThreadRequest, self.resume),
+            Method("AppendItems", pb.AppendItemsRequest, self.append),
+            Method("PersistThread", pb.LiveThreadRequest, self.persist),
+            Method("FlushThread", pb.LiveThreadRequest, self.flush),
+            Method("ShutdownThread", pb.LiveThreadRequest, self.shutdown),
+            Method("DiscardThread", pb.LiveThreadRequest, self.discard),
+            Method("ReadThread", pb.ReadThreadRequest, self.read),
+            Method("ListThreads", pb.ListThreadsRequest, self.list),
+            Method("FindThreads", pb.FindThreadsRequest, self.find),
             Streaming("ReadHistory", pb.ReadHistoryRequest, self.read_history),
             Method("ReadItems", pb.ReadItemsRequest, self.read_items),
             Streaming("FollowEvents", pb.FollowEventsRequest, self.follow_events),
+            Method("UpdateThreadMetadata", pb.UpdateThreadMetadataRequest, self.update),
+            Method("ArchiveThread", pb.ChangeThreadRequest, self.archive),
+            Method("UnarchiveThread", pb.ChangeThreadRequest, self.unarchive),
             Method("DeleteThread", pb.DeleteThreadRequest, self.delete),
+            Method("RetryThread", pb.RetryThreadRequest, self.retry),
         )
 
     def end(self) -> None:
         """End the calls that would go on for ever."""
         self._ending.set()
 
+    async def describe(self, request: pb.DescribeRequest) -> pb.Description:
+        feed = self._store.feed
+        return pb.Description(log=feed.identity, partitions=feed.partitions)
+
+    async def end_caller(self, request: pb.EndCallerRequest) -> pb.Done:
+        await self._callers.end(request.caller)
+        return pb.Done()
+
+    async def create(self, request: pb.CreateThreadRequest) -> pb.Done:
+        params = create_params(request)
+        async with self._callers.opening(request.caller) as store:
+            await store.create_thread(params)
+        return pb.Done()
+
+    async def resume(self, request: pb.ResumeThreadRequest) -> pb.Done:
+        params = resume_params(request)
+        async with self._callers.opening(request.caller) as store:
+            await store.resume_thread(params)
+        return pb.Done()
+
+    async def append(self, request: pb.AppendItemsRequest) -> pb.Receipt:
+        params = append_params(request)
+        async with self._callers.calling(request.caller) as store:
+            return receipt_message(await store.append_items(params, is_fresh=request.is_fresh))
+
+    async def persist(self, request: pb.LiveThreadRequest) -> pb.Done:
+        async with self._live(request) as (store, thread_id):
+            return pb.Done(token=await store.persist_thread(thread_id))
+
+    async def flush(self, request: pb.LiveThreadRequest) -> pb.Done:
+        async with self._live(request) as (store, thread_id):
+            return pb.Done(token=await store.flush_thread(thread_id))
+
+    async def shutdown(self, request: pb.LiveThreadRequest) -> pb.Done:
+        async with self._live(request) as (store, thread_id):
+            return pb.Done(token=await store.shutdown_thread(thread_id))
+
+    async def discard(self, request: pb.LiveThreadRequest) -> pb.Done:
+        async with self._live(request) as (store, thread_id):
+            await store.discard_thread(thread_id)
+        return pb.Done()
+
+    async def read(self, request: pb.ReadThreadRequest) -> pb.Thread:
+        params = read_params(request)
+        async with self._reading(request) as store:
+            return thread_message(await store.read_thread(params))
+
+    async def list(self, request: pb.ListThreadsRequest) -> pb.ThreadPage:
+        params = list_params(request, largest=_LARGEST_LIST)
+        async with self._reading(request) as store:
+            return threads_message(await store.list_threads(params))
+
+    async def find(self, request: pb.FindThreadsRequest) -> pb.Found:
+        if not request.prefix or not all(digit in hexdigits for digit in request.prefix):
+            raise InvalidRequest(
+                f"{request.prefix[:60]!r} is not the beginning of a thread id: give hexadecimal digits"
+            )
+        async with self._reading(request) as store:
+            return pb.Found(thread_ids=await store.matching(request.prefix, deleted=request.deleted))
+
     async def read_history(self, request: pb.ReadHistoryRequest) -> AsyncGenerator[pb.Items, None]:
-        params = LoadThreadHistoryParams(
-            thread_id=parse_thread_id(request.thread_id), include_archived=request.include_archived
-        )
-        await self._turns.passed(params.thread_id)
-        batch: list[StoredItem] = []
-        filled = 0
-        async for item in self._store.iter_history(params):
-            batch.append(item)
-            filled += len(item.text)
-            if len(batch) >= _BATCH_ITEMS or filled >= _BATCH_BYTES:
-                yield pb.Items(items=map(_item, batch))
-                batch, filled = [], 0
-        if batch:
-            yield pb.Items(items=map(_item, batch))
+        params = history_params(request)
+        if not request.HasField("caller"):
+            await self._turns.passed(params.thread_id)
+        async with self._reading(request) as store:
+            from_views = True
+            if request.whole:
+                history = await store.load_history(params)
+                items, from_views = _each(history.items), history.from_views
+            else:
+                items = store.iter_history(params)
+            async for batch in _batches(items):
+                yield pb.Items(items=map(item_message, batch), from_views=from_views)
 
     async def read_items(self, request: pb.ReadItemsRequest) -> pb.ItemPage:
-        params = document(
-            ReadItemsParams,
-            thread_id=parse_thread_id(request.thread_id),
-            include_archived=request.include_archived,
-            page_size=min(request.page_size, LARGEST_PAGE),
-            cursor=request.cursor if request.HasField("cursor") else None,
-            sort_direction=SortDirection.DESC if request.latest_first else SortDirection.ASC,
-        )
-        await self._turns.passed(params.thread_id)
-        page = await self._store.read_items(params)
-        return pb.ItemPage(items=map(_item, page.items), next_cursor=page.next_cursor)
+        params = page_params(request, largest=LARGEST_PAGE)
+        if not request.HasField("caller"):
+            await self._turns.passed(params.thread_id)
+        async with self._reading(request) as store:
+            return page_message(await store.read_items(params))
 
     async def follow_events(self, request: pb.FollowEventsRequest) -> AsyncGenerator[pb.Event, None]:
         thread_id = parse_thread_id(request.thread_id) if request.HasField("thread_id") else None
@@ -90,20 +182,52 @@ class Threads:
         every = _LOOK_EVERY if request.follow else None
         async with aclosing(audit(self._store.feed, thread_id, since=since, every=every)) as records:
             async for record in _until(self._ending, records):
-                yield _event(record)
+                yield event_message(record)
         if self._ending.is_set():
             raise LogUnavailable("the server ends; follow on from the last event's position at another one")
 
+    async def update(self, request: pb.UpdateThreadMetadataRequest) -> pb.Thread:
+        params = update_params(request)
+        async with self._callers.calling(request.caller) as store:
+            return thread_message(await store.update_thread_metadata(params))
+
+    async def archive(self, request: pb.ChangeThreadRequest) -> pb.Done:
+        params = change_params(request)
+        async with self._callers.calling(request.caller) as store:
+            return pb.Done(token=await store.archive_thread(params))
+
+    async def unarchive(self, request: pb.ChangeThreadRequest) -> pb.Thread:
+        params = change_params(request)
+        async with self._callers.calling(request.caller) as store:
+            return thread_message(await store.unarchive_thread(params))
+
     async def delete(self, request: pb.DeleteThreadRequest) -> pb.Deleted:
-        params = document(
-            DeleteThreadParams,
-            thread_id=parse_thread_id(request.thread_id),
-            expected_version=request.expected_version if request.HasField("expected_version") else None,
-            reason=request.reason if request.HasField("reason") else None,
-        )
-        async with self._turns.asked(params.thread_id):
-            await self._store.delete_thread(params)
-        return pb.Deleted()
+        params = delete_params(request)
+        if not request.HasField("caller"):
+            async with self._turns.asked(params.thread_id):
+                return pb.Deleted(token=await self._store.delete_thread(params))
+        async with self._callers.calling(request.caller) as store:
+            return pb.Deleted(token=await store.delete_thread(params))
+
+    async def retry(self, request: pb.RetryThreadRequest) -> pb.Thread:
+        thread_id = parse_thread_id(request.thread_id)
+        async with self._callers.calling(request.caller) as store:
+            return thread_message(await store.retry_thread(thread_id))
+
+    @asynccontextmanager
+    async def _live(self, request: pb.LiveThreadRequest) -> AsyncIterator[tuple[EventSourcedThreadStore, ThreadId]]:
+        thread_id = parse_thread_id(request.thread_id)
+        async with self._callers.calling(request.caller) as store:
+            yield store, thread_id
+
+    @asynccontextmanager
+    async def _reading(self, request: _Reading) -> AsyncIterator[EventSourcedThreadStore]:
+        """Give the caller's store, where a live thread may show more; who names no caller reads as well."""
+        if not request.HasField("caller"):
+            yield self._store
+            return
+        async with self._callers.calling(request.caller) as store:
+            yield store
 
     def _position(self, message: pb.Position) -> Position:
         if not 0 <= message.partition < self._store.feed.partitions or message.offset < 0:
@@ -133,34 +257,20 @@ async def _until(ending: asyncio.Event, source: AsyncGenerator[T, None]) -> Asyn
         over.cancel()
 
 
-def _item(item: StoredItem) -> pb.Item:
-    return pb.Item(
-        ordinal=item.ordinal,
-        position=pb.Position(partition=item.position.partition, offset=item.position.offset),
-        at_millis=item.item.at,
-        type=item.type,
-        payload=item.text,
-        extras=item.extras,
-    )
+async def _each(items: Iterable[StoredItem]) -> AsyncIterator[StoredItem]:
+    for item in items:
+        yield item
 
 
-def _event(record: EventRecord) -> pb.Event:
-    position = parse_position(record.position)
-    return pb.Event(
-        position=pb.Position(partition=position.partition, offset=position.offset),
-        kind=record.kind,
-        event_id=record.event_id,
-        thread_id=record.thread_id,
-        occurred_at_micros=None if record.occurred_at is None else _micros(record.occurred_at),
-        writer_id=record.writer_id,
-        writer_seq=record.writer_seq,
-        actor=record.actor,
-        verdict=record.verdict,
-        why=record.why,
-        reason=record.reason,
-        items=record.items,
-    )
-
-
-def _micros(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000)
+async def _batches(items: AsyncIterator[StoredItem]) -> AsyncIterator[list[StoredItem]]:
+    """Yield the items in as many as one message holds."""
+    batch: list[StoredItem] = []
+    filled = 0
+    async for item in items:
+        batch.append(item)
+        filled += len(item.text)
+        if len(batch) >= _BATCH_ITEMS or filled >= _BATCH_BYTES:
+            yield batch
+            batch, filled = [], 0
+    if batch:
+        yield batch

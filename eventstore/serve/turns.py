@@ -65,7 +65,7 @@ class Turn:
                 await asyncio.shield(self._before)
         except BaseException as exc:
             # Who gives up leaves those behind waiting for those before.
-            self._before.add_done_callback(lambda _: self._end())
+            self._before.add_done_callback(lambda _: self.end())
             if isinstance(exc, TimeoutError):
                 raise LogUnavailable(
                     f"the calls before this one about thread {self.thread_id} did not end within "
@@ -76,8 +76,10 @@ class Turn:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self.end()
 
-    def _end(self) -> None:
-        self._over.set_result(None)
-        self._turns.over(self)
+    def end(self) -> None:
+        """Let the next one have its turn; again does nothing."""
+        if not self._over.done():
+            self._over.set_result(None)
+            self._turns.over(self)

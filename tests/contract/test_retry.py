@@ -14,6 +14,7 @@ from eventstore.codex.metadata import Summary, apply_patch
 from eventstore.errors import InvalidRequest, UnreadableEvent, WriterFenced
 from eventstore.events import Field, ThreadDeleted
 from eventstore.ids import ThreadId, new_event_id
+from eventstore.remote.store import RemoteThreadStore
 from eventstore.threads import EventSourcedThreadStore
 from tests.contract.test_promises import of_an_unknown_schema
 from tests.support.engines import Engine
@@ -57,7 +58,7 @@ async def freeze(store: ThreadStore, thread_id: ThreadId) -> None:
 
 
 async def retry(store: ThreadStore, thread_id: ThreadId) -> StoredThread | None:
-    assert isinstance(store, EventSourcedThreadStore)
+    assert isinstance(store, EventSourcedThreadStore | RemoteThreadStore)
     return await store.retry_thread(thread_id)
 
 

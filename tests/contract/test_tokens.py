@@ -21,8 +21,7 @@ from eventstore import (
 )
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
-from eventstore.threads import EventSourcedThreadStore
-from eventstore.tokens import merged, token_at
+from eventstore.tokens import _read, merged, token_at
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -178,11 +177,17 @@ async def test_what_is_no_token_is_refused(store: ThreadStore, token: str) -> No
             await read(store, thread_id, token)
 
 
+def parts_of(token: str | None) -> tuple[str, list[tuple[int, int]]]:
+    """Return the log's identity, and the last offset of each partition."""
+    log, offsets = _read(token or "")
+    return log, list(offsets.items())
+
+
 async def test_a_token_that_names_what_the_log_does_not_hold_is_refused(store: ThreadStore) -> None:
     """Of a log that was cut, or restored from a backup; waiting for it would be in vain."""
-    assert isinstance(store, EventSourcedThreadStore)
-    thread_id = await a_cold_thread(store, "one")
-    token = token_at(store.feed.identity, Position(store.feed.partition_of(thread_id), 10**6))
+    thread_id = await a_live_thread(store, "one")
+    log, ((partition, _),) = parts_of(await store.shutdown_thread(thread_id))
+    token = token_at(log, Position(partition, 10**6))
     for read in READS:
         with pytest.raises(InvalidRequest, match=r"names offset 1000000 of partition .*, and the log ends at"):
             await read(store, thread_id, token)

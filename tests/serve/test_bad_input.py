@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,10 +69,12 @@ def messages(kind: type[Message]) -> st.SearchStrategy[Message]:
 def values_of(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     match field.type:
         case FieldDescriptor.TYPE_STRING:
-            one: st.SearchStrategy[Any] = st.sampled_from(KNOWN) if field.name == "thread_id" else STRINGS
+            one: st.SearchStrategy[Any] = st.sampled_from(KNOWN) if field.name in ("thread_id", "id") else STRINGS
             one = one | STRINGS
         case FieldDescriptor.TYPE_BOOL:
             one = st.booleans()
+        case FieldDescriptor.TYPE_DOUBLE:
+            one = st.sampled_from([0.0, 30.0, -1.0, math.inf, math.nan, 1e300])
         case FieldDescriptor.TYPE_ENUM:
             one = st.sampled_from([*(value.number for value in field.enum_type.values), 99, -1])
         case FieldDescriptor.TYPE_UINT32:

@@ -166,7 +166,14 @@ def on_a_cluster(folder: Path) -> Engine:
     return ClusterEngine()
 
 
-SHARED: dict[str, MakeEngine] = {"sqlite-file": sqlite_file, "cluster": on_a_cluster}
+def at_a_server(folder: Path) -> Engine:
+    # Imported where it is used: gRPC takes long to load.
+    from tests.support.remote import RemoteEngine
+
+    return RemoteEngine(sqlite_file(folder))
+
+
+SHARED: dict[str, MakeEngine] = {"sqlite-file": sqlite_file, "cluster": on_a_cluster, "remote": at_a_server}
 """Engines on whose data several processes may work."""
 ALONE: dict[str, MakeEngine] = {"sqlite-memory": sqlite_in_memory}
 """Engines with one process of their own."""

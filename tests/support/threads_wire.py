@@ -12,6 +12,22 @@ from eventstore.serve.protos import eventstore_threads_pb2 as pb
 from eventstore.serve.threads_service import SERVICE
 
 UNARY: dict[str, tuple[type[Message], type[Message]]] = {
+    "Describe": (pb.DescribeRequest, pb.Description),
+    "EndCaller": (pb.EndCallerRequest, pb.Done),
+    "CreateThread": (pb.CreateThreadRequest, pb.Done),
+    "ResumeThread": (pb.ResumeThreadRequest, pb.Done),
+    "AppendItems": (pb.AppendItemsRequest, pb.Receipt),
+    "PersistThread": (pb.LiveThreadRequest, pb.Done),
+    "FlushThread": (pb.LiveThreadRequest, pb.Done),
+    "ShutdownThread": (pb.LiveThreadRequest, pb.Done),
+    "DiscardThread": (pb.LiveThreadRequest, pb.Done),
+    "ReadThread": (pb.ReadThreadRequest, pb.Thread),
+    "ListThreads": (pb.ListThreadsRequest, pb.ThreadPage),
+    "FindThreads": (pb.FindThreadsRequest, pb.Found),
+    "UpdateThreadMetadata": (pb.UpdateThreadMetadataRequest, pb.Thread),
+    "ArchiveThread": (pb.ChangeThreadRequest, pb.Done),
+    "UnarchiveThread": (pb.ChangeThreadRequest, pb.Thread),
+    "RetryThread": (pb.RetryThreadRequest, pb.Thread),
     "ReadItems": (pb.ReadItemsRequest, pb.ItemPage),
     "DeleteThread": (pb.DeleteThreadRequest, pb.Deleted),
 }

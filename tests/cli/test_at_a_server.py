@@ -1,0 +1,140 @@
+"""The command line on a store that a server keeps: what needs the threads alone works, the rest says what to give."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventstore.cli.serve import READY
+from tests.cli.conftest import CommandLine
+
+
+class AtAServer(CommandLine):
+    """Runs `eventstore` on the store of a server."""
+
+    address = ""
+
+    @property
+    def url(self) -> str:
+        return f"grpc://{self.address}"
+
+
+@pytest.fixture
+def served(
+    example: CommandLine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    processes: list[subprocess.Popen[bytes]],
+) -> Iterator[AtAServer]:
+    """The command line at a server of the threads of the example home."""
+    process = example.started("serve", "--listen", "127.0.0.1:0")
+    processes.append(process)
+    assert process.stdout is not None
+    ready = process.stdout.readline().decode()
+    assert ready.startswith(READY), ready
+    at = AtAServer(example.path, monkeypatch, capsys, tmp_path)
+    at.address = ready.removeprefix(READY).split(";")[0].strip()
+    yield at
+    process.terminate()
+    assert 0 == process.wait(60)
+
+
+ITEM = json.dumps({"type": "event_msg", "payload": {"type": "user_message", "message": "hello there"}})
+
+
+def test_reading_shows_what_the_store_itself_shows(served: AtAServer, example: CommandLine) -> None:
+    thread = example.threads()[0]["thread_id"]
+    for words in (
+        ("list", "--json"),
+        ("list", "--archived"),
+        ("list", "--limit", 2, "--sort", "created", "--asc"),
+        ("show", thread, "--json"),
+        ("show", thread[:18]),
+        ("history", thread),
+        ("history", thread, "--json", "--last", 3),
+        ("events", thread, "--json"),
+        ("events", "--since", "0:5"),
+    ):
+        assert example.done(*words).out == served.done(*words).out, words
+
+
+def test_a_thread_lives_its_life_at_a_server(served: AtAServer, example: CommandLine) -> None:
+    made = served.done("new", "--json", given=ITEM).json
+    thread = made["thread_id"]
+    served.done("append", thread, given=ITEM.replace("hello there", "hello again"))
+    served.done("rename", thread, "a name")
+    told = served.done("set", thread, "model=gpt-5", "--json").json
+    assert "a name" == served.done("show", thread, "--json", "--at-least", told["token"]).json["name"]
+    served.done("archive", thread)
+    served.done("unarchive", thread)
+    shown = example.done("show", thread, "--json").json
+    served.done("delete", thread, "--yes", "--reason", "a test")
+
+    assert ("gpt-5", 3) == (shown["model"], shown["item_count"])
+    assert 2 == served("show", thread).code
+    assert "reason: a test" in example.done("events", thread).out.splitlines()[-1]
+
+
+def test_a_wrong_request_is_told_as_the_store_itself_tells_it(served: AtAServer, example: CommandLine) -> None:
+    thread = example.threads()[0]["thread_id"]
+    for words in (
+        ("show", "00000000-0000-7000-8000-000000000000"),
+        ("show", "ffff"),
+        ("unarchive", thread),
+        ("list", "--cursor", "x"),
+        ("events", "00000000-0000-7000-8000-000000000000"),
+    ):
+        here, there = example(*words), served(*words)
+        assert (here.code, here.err) == (there.code, there.err), words
+        assert here.code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify",),
+        ("doctor",),
+        ("backup", "copy.db"),
+        ("rebuild",),
+        ("worker",),
+        ("topic", "describe"),
+        ("export", "0199"),
+        ("import", "."),
+        ("list", "--damaged"),
+        ("history", "0199", "--as-of", "0:9"),
+        ("serve",),
+        ("copy", "--from", "grpc://127.0.0.1:1", "--to", "sqlite:other.db"),
+    ],
+)
+def test_what_needs_the_log_says_so(served_nowhere: AtAServer, words: tuple[str, ...]) -> None:
+    ended = served_nowhere(*words)
+
+    assert 2 == ended.code
+    assert "needs the log itself" in ended.err
+    assert "give the --log that it serves" in ended.err
+
+
+@pytest.fixture
+def served_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> AtAServer:
+    at = AtAServer(tmp_path / "threads.db", monkeypatch, capsys, tmp_path)
+    at.address = "127.0.0.1:1"
+    return at
+
+
+def test_a_server_that_is_away_is_named(served_nowhere: AtAServer) -> None:
+    ended = served_nowhere("list")
+
+    assert 4 == ended.code
+    assert "the server at 127.0.0.1:1 does not answer" in ended.err
+
+
+def test_views_are_the_servers(served_nowhere: AtAServer) -> None:
+    ended = served_nowhere("--views", "redis://127.0.0.1/0", "list")
+
+    assert 2 == ended.code
+    assert "leave --views" in ended.err

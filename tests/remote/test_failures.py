@@ -1,0 +1,55 @@
+"""Errors travel: what the server raises is raised at the client, by the same name or as the nearest that it knows."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from grpc.aio import AioRpcError, Metadata
+
+from eventstore import errors
+from eventstore.errors import EventStoreError, LogUnavailable, ThreadNotFound, Unavailable
+from eventstore.ids import new_thread_id
+from eventstore.remote.failures import error_of
+from eventstore.serve.calls import Failure
+from eventstore.serve.statuses import ERROR_KIN, ERROR_NAME, TooMany, kin_of, status_of, text_of
+
+ALL = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, EventStoreError) and kind is not ThreadNotFound
+]
+
+
+def told(error: EventStoreError) -> AioRpcError:
+    """Return the failure that the error arrives as."""
+    failure = Failure(status_of(error), text_of(error), type(error).__name__, kin_of(error).__name__)
+    trailing = Metadata((ERROR_NAME, failure.name), (ERROR_KIN, failure.kin))
+    return AioRpcError(failure.status, Metadata(), trailing, details=failure.text)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_comes_back_as_itself(kind: type[EventStoreError]) -> None:
+    back = error_of(told(kind("why it is so")))
+
+    assert (kind, "why it is so") == (type(back), str(back))
+
+
+def test_a_thread_that_was_not_found_is_named() -> None:
+    thread_id = new_thread_id()
+    back = error_of(told(ThreadNotFound(thread_id)))
+
+    assert isinstance(back, ThreadNotFound)
+    assert (thread_id, f"thread {thread_id} not found") == (back.thread_id, str(back))
+
+
+def test_an_error_whose_name_is_not_known_comes_back_as_its_kin() -> None:
+    class LaterThanThisClientError(LogUnavailable):
+        pass
+
+    assert [LogUnavailable, Unavailable] == [
+        type(error_of(told(error))) for error in (LaterThanThisClientError("x"), TooMany("x"))
+    ]
+
+
+def test_what_the_server_did_not_tell_is_no_error_of_the_store() -> None:
+    assert error_of(AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), details="Socket closed")) is None

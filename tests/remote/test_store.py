@@ -1,0 +1,186 @@
+"""A store at a server: several clients of one, a server that is away, connections that break, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from prometheus_client import CollectorRegistry
+
+from eventstore.audit import audit
+from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ThreadNotFound, Unsupported, WriterFenced
+from eventstore.ids import ThreadId
+from eventstore.remote.store import RemoteThreadStore, open_remote
+from eventstore.remote.url import RemoteUrl
+from eventstore.serve.server import serving
+from eventstore.settings import Settings
+from eventstore.wiring import open_embedded, open_parts, open_store
+from tests.serve.test_tls import written
+from tests.support.faults import FaultyLog
+from tests.support.relay import relay_to
+from tests.support.serve_rig import ANY_PORT, Rig, a_rig
+from tests.support.threads import a_cold_thread, a_live_thread, created, resume, said, say, say_and_flush
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with a_rig(tmp_path / "threads.db") as rig:
+        yield rig
+
+
+def url_of(rig: Rig) -> RemoteUrl:
+    return RemoteUrl(str(rig.server.address))
+
+
+@asynccontextmanager
+async def a_client(rig: Rig, *, within: float = 30.0) -> AsyncIterator[RemoteThreadStore]:
+    async with open_remote(url_of(rig), actor="a client", within=within) as store:
+        yield store
+
+
+async def test_a_url_opens_the_store_of_a_server(rig: Rig) -> None:
+    async with open_store(f"grpc://{rig.server.address}", actor="somebody") as store:
+        thread_id = await a_cold_thread(store, "hello")
+
+    assert ["hello"] == await said(rig.store, thread_id)
+    assert {"somebody"} == {record.actor async for record in audit(rig.parts.feed, thread_id)}
+
+
+async def test_a_thread_is_live_with_the_client_that_opened_it(rig: Rig) -> None:
+    async with a_client(rig) as one, a_client(rig) as two:
+        thread_id = await a_live_thread(one)
+
+        with pytest.raises(InvalidRequest, match="already has a live local writer"):
+            await resume(one, thread_id)
+        with pytest.raises(ThreadNotFound):
+            await say(two, thread_id, "not mine")
+        await resume(two, thread_id)
+        await say_and_flush(two, thread_id, "mine now")
+        with pytest.raises(WriterFenced):
+            await say_and_flush(one, thread_id, "too late")
+
+        assert ["hello", "mine now"] == await said(one, thread_id)
+
+
+async def test_codex_and_a_client_take_over_from_each_other(rig: Rig) -> None:
+    async with a_client(rig) as store:
+        thread_id = await a_live_thread(store)
+        await rig.codex.append(thread_id, "by Codex")
+        with pytest.raises(WriterFenced):
+            await say_and_flush(store, thread_id, "too late")
+
+        assert ["hello", "by Codex"] == await said(store, thread_id)
+
+
+async def test_a_server_that_is_away_is_named_within_the_deadline() -> None:
+    began = time.monotonic()
+    with pytest.raises(LogUnavailable, match=r"127\.0\.0\.1:1 does not answer"):
+        async with open_store("grpc://127.0.0.1:1"):
+            pass
+
+    assert time.monotonic() - began < 30
+
+
+async def test_a_server_that_falls_silent_delays_nobody_beyond_the_deadline(rig: Rig) -> None:
+    async with (
+        relay_to(rig.server.address.port) as relay,
+        open_remote(RemoteUrl(f"127.0.0.1:{relay.address}"), within=3.0) as store,
+    ):
+        thread_id = await a_live_thread(store)
+        relay.block()
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown, match=f"{relay.address}"):
+            await say(store, thread_id, "two")
+        with pytest.raises(LogUnavailable, match=f"{relay.address}"):
+            await said(store, thread_id)
+        took = time.monotonic() - began
+
+    assert took < 12
+
+
+async def test_an_append_that_is_cut_off_is_repeated_and_counts_once(tmp_path: Path) -> None:
+    """The connection breaks when the append is in the log, and nobody was told."""
+    log = FaultyLog()
+    async with (
+        a_rig(tmp_path / "cut.db", through=log.through) as rig,
+        relay_to(rig.server.address.port) as relay,
+        open_remote(RemoteUrl(f"127.0.0.1:{relay.address}")) as store,
+    ):
+        thread_id = await a_live_thread(store)
+        log.held = asyncio.Event()
+        saying = asyncio.ensure_future(say(store, thread_id, "once"))
+        await log.holding.wait()
+        await relay.cut()
+        log.held.set()
+        receipt = await saying
+        await store.flush_thread(thread_id)
+
+        assert (1, True) == (log.fired, relay.passed > 1)
+        assert (1, ["hello", "once"]) == (receipt.appended, await said(store, thread_id))
+
+
+async def test_a_server_that_came_back_knows_no_live_thread(tmp_path: Path) -> None:
+    async with relay_to(1) as relay:
+        async with a_rig(tmp_path / "threads.db") as rig:
+            await relay.lead_to(rig.server.address.port)
+            opened = open_remote(RemoteUrl(f"127.0.0.1:{relay.address}"))
+            store = await opened.__aenter__()
+            thread_id = await a_live_thread(store)
+        async with a_rig(tmp_path / "threads.db") as rig:
+            await relay.lead_to(rig.server.address.port)
+            with pytest.raises(ThreadNotFound):
+                await settled(store, thread_id)
+            await resume(store, thread_id)
+            await say_and_flush(store, thread_id, "on")
+
+            assert ["hello", "on"] == await said(store, thread_id)
+            await opened.__aexit__(None, None, None)
+
+
+async def settled(store: RemoteThreadStore, thread_id: ThreadId) -> None:
+    """Flush, once the server can be reached again."""
+    for _ in range(100):
+        try:
+            await store.flush_thread(thread_id)
+        except (LogUnavailable, OutcomeUnknown):
+            await asyncio.sleep(0.1)
+
+
+async def test_a_server_with_a_certificate_is_spoken_to_over_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    files = written(tmp_path, authority, client_ca=True)
+    own = authority.issue_cert("client")
+    own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    settings = Settings(log=f"sqlite:{tmp_path / 'threads.db'}")
+    async with (
+        open_embedded(settings) as parts,
+        serving(parts.store, ANY_PORT, registry=CollectorRegistry(), tls=files) as server,
+    ):
+        shown = f"grpcs://{server.address}?ca={tmp_path / 'ca.pem'}&cert={tmp_path / 'own.pem'}"
+        async with open_store(shown) as store:
+            thread_id = await a_cold_thread(store, "secret")
+        for without in (f"grpcs://{server.address}?ca={tmp_path / 'ca.pem'}", f"grpc://{server.address}"):
+            with pytest.raises(LogUnavailable):
+                async with open_store(without):
+                    pass
+
+        assert ["secret"] == await said(parts.store, thread_id)
+
+
+async def test_a_closed_store_leaves_no_live_thread_at_the_server(rig: Rig) -> None:
+    async with a_client(rig) as store:
+        await created(store)
+        await a_live_thread(store)
+        assert 2.0 == rig.registry.get_sample_value("eventstore_live_writers")
+    assert 0.0 == rig.registry.get_sample_value("eventstore_live_writers")
+
+
+async def test_what_the_log_alone_can_do_is_refused(rig: Rig) -> None:
+    with pytest.raises(Unsupported, match="give the --log that it serves"):
+        async with open_parts(Settings(log=f"grpc://{rig.server.address}")):
+            pass

@@ -1,0 +1,57 @@
+"""The URLs of servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eventstore.errors import InvalidRequest
+from eventstore.remote.url import RemoteUrl
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("grpc://127.0.0.1:9", RemoteUrl("127.0.0.1:9")),
+        ("grpc://store", RemoteUrl("store:7433")),
+        ("grpc://[::1]:9/", RemoteUrl("[::1]:9")),
+        ("grpcs://store:9", RemoteUrl("store:9", tls=True)),
+        ("grpcs://store?ca=a&cert=b&key=c", RemoteUrl("store:7433", tls=True, ca="a", cert="b", key="c")),
+    ],
+)
+def test_a_url_says_where_the_server_is(url: str, expected: RemoteUrl) -> None:
+    assert expected == RemoteUrl.parse(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "grpc:store",
+        "grpc://",
+        "grpc://:9",
+        "grpc://store:0",
+        "grpc://store:x",
+        "grpc://store:99999",
+        "grpc://[::1",
+        "grpc://a b:9",
+        "grpc://store/threads",
+        "grpc://user:secret@store",
+        "grpc://store#x",
+        "grpc://store?ca=a",
+        "grpcs://store?ca=",
+        "grpcs://store?ca=a&ca=b",
+        "grpcs://store?key=a",
+        "grpcs://store?other=a",
+        "http://store",
+    ],
+)
+def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest) as told:
+        RemoteUrl.parse(url)
+    assert "secret" not in str(told.value)
+
+
+def test_a_file_of_certificates_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        RemoteUrl.parse(f"grpcs://store?ca={tmp_path / 'none.pem'}").trust()
