@@ -40,6 +40,8 @@ class Settings(BaseModel):
     kafka_username: str = ""
     """Who is authenticated with the brokers (SASL) where the URL of the log does not say."""
     kafka_password: str = Field(default="", repr=False)
+    server_token: str = Field(default="", repr=False)
+    """The bearer token that is shown to a server which keeps the store."""
     synchronous: Literal["OFF", "NORMAL", "FULL", "EXTRA"] = "FULL"
     """How durable a commit of the SQLite engine is; FULL survives power loss."""
     durable: bool = False
@@ -62,13 +64,16 @@ class Settings(BaseModel):
         """The server that keeps the store.
 
         Raises:
-            InvalidRequest: The URL is malformed, or one of views is given as well.
+            InvalidRequest: The URL is malformed, one of views is given as well, or a token would travel in the open.
         """
         from eventstore.remote.url import RemoteUrl
 
         if self.views:
             raise InvalidRequest("a server has its views where it wants; leave --views and EVENTSTORE_VIEWS away")
-        return RemoteUrl.parse(self.log)
+        url = RemoteUrl.parse(self.log)
+        if self.server_token and not url.keeps_secrets:
+            raise InvalidRequest(f"a token would travel to {url.address} for all to read; begin the URL with grpcs://")
+        return url
 
     @cached_property
     def kafka(self) -> KafkaUrl:

@@ -109,7 +109,11 @@ async def open_threads(settings: Settings) -> AsyncIterator[EventSourcedThreadSt
         from eventstore.remote.store import open_remote
 
     async with open_remote(
-        settings.remote, actor=settings.who, within=settings.within, durable=settings.durable
+        settings.remote,
+        actor=settings.who,
+        within=settings.within,
+        durable=settings.durable,
+        token=settings.server_token,
     ) as store:
         yield store
 

@@ -45,8 +45,8 @@ _OPTIONS: Final = (
 class Connection:
     """Calls a server as one caller."""
 
-    def __init__(self, url: RemoteUrl, *, actor: str, within: float, durable: bool) -> None:
-        """Connect to nothing yet.
+    def __init__(self, url: RemoteUrl, *, actor: str, within: float, durable: bool, token: str = "") -> None:
+        """Connect to nothing yet; the bearer `token`, if any, is shown with every call.
 
         Raises:
             InvalidRequest: A file of certificates cannot be used.
@@ -54,6 +54,7 @@ class Connection:
         self.url = url
         self.within = within
         self._caller = pb.Caller(id=new_event_id(), within=within * _SERVERS_SHARE, actor=actor, durable=durable)
+        self._shown = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel = _channel(url)
         self._closed = False
 
@@ -110,7 +111,7 @@ class Connection:
         method_called = self._channel.unary_stream(
             f"/{SERVICE}/{method}", request_serializer=_bytes_of, response_deserializer=reply.FromString
         )
-        called = method_called(request)
+        called = method_called(request, metadata=self._shown)
         replies = aiter(called)
         try:
             while True:
@@ -140,7 +141,7 @@ class Connection:
             f"/{SERVICE}/{method}", request_serializer=_bytes_of, response_deserializer=reply.FromString
         )
         try:
-            under_way = called(request, timeout=max(0.001, deadline - time.monotonic()))
+            under_way = called(request, timeout=max(0.001, deadline - time.monotonic()), metadata=self._shown)
             if sent is not None and request.ByteSize() <= _SENT_AT_ONCE:
                 sent()
             answer: M = await under_way

@@ -83,16 +83,17 @@ class _Call(NamedTuple):
 
 @asynccontextmanager
 async def open_remote(
-    url: RemoteUrl, *, actor: str = "", within: float = 30.0, durable: bool = False
+    url: RemoteUrl, *, actor: str = "", within: float = 30.0, durable: bool = False, token: str = ""
 ) -> AsyncIterator[RemoteThreadStore]:
-    """Open the store of a server; closing it ends its live threads as discard does.
+    """Open the store of a server, which is shown the bearer `token`, if any; closing it ends its live threads as
+    discard does.
 
     Raises:
         InvalidRequest: A file of certificates cannot be used.
         LogUnavailable: The server does not answer.
         Unsupported: It serves something else.
     """
-    store = RemoteThreadStore(Connection(url, actor=actor, within=within, durable=durable))
+    store = RemoteThreadStore(Connection(url, actor=actor, within=within, durable=durable, token=token))
     try:
         await store.connect()
         yield store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -32,6 +33,15 @@ class RemoteUrl:
 
     def __str__(self) -> str:
         return f"{'grpcs' if self.tls else 'grpc'}://{self.address}"
+
+    @property
+    def keeps_secrets(self) -> bool:
+        """Whether nobody else can read what is sent: it is encrypted, or stays on this machine."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        try:
+            return self.tls or host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            return False
 
     @classmethod
     def parse(cls, url: str) -> RemoteUrl:

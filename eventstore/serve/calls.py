@@ -19,7 +19,7 @@ from eventstore.errors import EventStoreError, InvalidRequest
 from eventstore.serve.callers import act_for_caller
 from eventstore.serve.deadline import ended_within
 from eventstore.serve.metrics import ServerMetrics
-from eventstore.serve.statuses import ERROR_KIN, ERROR_NAME, kin_of, status_of, text_of
+from eventstore.serve.statuses import ERROR_NAME, naming, status_of, text_of
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
@@ -49,8 +49,7 @@ class Failure(NamedTuple):
 
     status: grpc.StatusCode
     text: str
-    name: str
-    kin: str = ""
+    naming: tuple[tuple[str, str], ...]
 
 
 class Calls:
@@ -140,7 +139,7 @@ class _Call:
         self._method = method
         self._request = request
         self._context = context
-        self._failure = Failure(self.status, "", "")
+        self._failure = Failure(self.status, "", ())
 
     def parsed(self, kind: type[Message]) -> Message:
         """Return the request.
@@ -162,14 +161,13 @@ class _Call:
     def failed(self, error: Exception) -> None:
         """Take in why the call ends; what is not an error of the store is a bug, and goes to the log."""
         if isinstance(error, EventStoreError):
-            self._failure = Failure(status_of(error), text_of(error), type(error).__name__, kin_of(error).__name__)
+            self._failure = Failure(status_of(error), text_of(error), naming(error))
         else:
             log.error("call failed unexpectedly", method=self._method, exc_info=error)
-            self._failure = Failure(grpc.StatusCode.UNKNOWN, UNEXPECTED, type(error).__name__)
+            self._failure = Failure(grpc.StatusCode.UNKNOWN, UNEXPECTED, ((ERROR_NAME, type(error).__name__),))
         self.status = self._failure.status
 
     async def aborted(self) -> NoReturn:
         """Tell the client how the call failed."""
-        status, text, name, kin = self._failure
-        await self._context.abort(status, text, ((ERROR_NAME, name), *([(ERROR_KIN, kin)] if kin else [])))
+        await self._context.abort(*self._failure)
         raise AssertionError("an aborted call does not go on")

@@ -19,7 +19,7 @@ from eventstore.errors import EventStoreError
 from eventstore.serve.bearers import Bearers
 from eventstore.serve.metrics import ServerMetrics
 from eventstore.serve.receiving import received_within
-from eventstore.serve.statuses import ERROR_NAME, TooMany, status_of, text_of
+from eventstore.serve.statuses import TooMany, naming, status_of, text_of
 
 if TYPE_CHECKING:
     from eventstore.serve.calls import Context
@@ -66,7 +66,7 @@ class Guard(grpc.aio.ServerInterceptor):
         async def refuse(_: object, context: Context) -> None:
             self._metrics.refused(status.name)
             log.debug("call refused", method=method, status=status.name, client=context.peer())
-            await context.abort(status, text_of(error), ((ERROR_NAME, type(error).__name__),))
+            await context.abort(status, text_of(error), naming(error))
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 

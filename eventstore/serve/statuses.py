@@ -76,6 +76,11 @@ def kin_of(error: EventStoreError) -> type[EventStoreError]:
     return next(kind for kind in type(error).__mro__ if kind.__module__ == EventStoreError.__module__)
 
 
+def naming(error: EventStoreError) -> tuple[tuple[str, str], ...]:
+    """Return what names the error in a call's trailing metadata."""
+    return ((ERROR_NAME, type(error).__name__), (ERROR_KIN, kin_of(error).__name__))
+
+
 def text_of(error: EventStoreError) -> str:
     """Return the error's text, short enough to travel."""
     text = str(error)

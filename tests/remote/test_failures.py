@@ -10,8 +10,7 @@ from eventstore import errors
 from eventstore.errors import EventStoreError, LogUnavailable, ThreadNotFound, Unavailable
 from eventstore.ids import new_thread_id
 from eventstore.remote.failures import error_of
-from eventstore.serve.calls import Failure
-from eventstore.serve.statuses import ERROR_KIN, ERROR_NAME, TooMany, kin_of, status_of, text_of
+from eventstore.serve.statuses import TooMany, naming, status_of, text_of
 
 ALL = [
     kind
@@ -22,9 +21,7 @@ ALL = [
 
 def told(error: EventStoreError) -> AioRpcError:
     """Return the failure that the error arrives as."""
-    failure = Failure(status_of(error), text_of(error), type(error).__name__, kin_of(error).__name__)
-    trailing = Metadata((ERROR_NAME, failure.name), (ERROR_KIN, failure.kin))
-    return AioRpcError(failure.status, Metadata(), trailing, details=failure.text)
+    return AioRpcError(status_of(error), Metadata(), Metadata(*naming(error)), details=text_of(error))
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -8,6 +8,7 @@ import pytest
 
 from eventstore.errors import InvalidRequest
 from eventstore.remote.url import RemoteUrl
+from eventstore.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,25 @@ def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
 def test_a_file_of_certificates_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="cannot be read"):
         RemoteUrl.parse(f"grpcs://store?ca={tmp_path / 'none.pem'}").trust()
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("grpc://127.0.0.1:9", True),
+        ("grpc://[::1]", True),
+        ("grpc://localhost", True),
+        ("grpcs://store", True),
+        ("grpc://store", False),
+        ("grpc://10.0.0.1", False),
+        ("grpc://[fe80::1]", False),
+    ],
+)
+def test_a_token_travels_where_nobody_else_reads_it_and_nowhere_else(url: str, kept: bool) -> None:
+    settings = Settings(log=url, server_token="a-secret-of-somebody")
+    if kept:
+        assert settings.remote == RemoteUrl.parse(url)
+    else:
+        with pytest.raises(InvalidRequest, match="grpcs://") as told:
+            _ = settings.remote
+        assert "a-secret" not in str(told.value) + repr(settings)
