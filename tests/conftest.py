@@ -6,6 +6,7 @@ compose/example-home are always there, so nothing is ever skipped for want of da
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from tests.support.redis_server import RedisServer
 
 pytest_plugins = ["tests.support.services"]
+
+# Where gRPC has threads, whatever process is started from here would begin with lines of gRPC's on its standard error.
+os.environ["GRPC_VERBOSITY"] = "NONE"
 
 
 EXAMPLE_HOME = Path(__file__).parent.parent / "compose" / "example-home"
