@@ -156,7 +156,7 @@ async def test_a_page_is_unavailable_while_one_node_stands_still(
     teller = Teller(feed)
     teller.say("hello")
     await made.serve()
-    async with rig(nodes[0].url, feed, partitions=PARTITIONS, within=0.5) as hasty:
+    async with rig(nodes[0].url, feed, partitions=PARTITIONS, within=3.0) as hasty:
         await hasty.shared.page(ListThreadsParams())
         nodes[2].hold()
         try:
