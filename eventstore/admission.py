@@ -6,6 +6,7 @@ without asking anybody. A void event (anything but `Admitted`) leaves the head a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias, assert_never
@@ -210,6 +211,26 @@ def advance(head: Head, event: Event, *, offset: int) -> Head:
             assert_never(event)
 
 
+def follows(event: object, before: object) -> bool:
+    """Whether both are whole appends of one writer, made one after the other: if the first is admitted, so is this.
+
+    As nearly every event of a log is; `advance_all` takes such as one.
+    """
+    return (
+        isinstance(event, ItemsAppended)
+        and isinstance(before, ItemsAppended)
+        and event.writer_seq == before.writer_seq + 1
+        and event.writer_id == before.writer_id
+        and not event.more
+        and not before.more
+    )
+
+
+def advance_all(head: Head, appends: Sequence[ItemsAppended]) -> Head:
+    """Return the head after admitted appends of which each `follows` the one before and none belongs to a run."""
+    return _completed(head, appends[-1], appends=len(appends), items=sum([len(append.items) for append in appends]))
+
+
 def _with_past(head: Head) -> tuple[PastWriter, ...]:
     if head.writer is None:
         return head.past
@@ -221,17 +242,21 @@ def _advance_items(head: Head, event: ItemsAppended, offset: int) -> Head:
     if event.more:
         writer = CurrentWriter(event.writer_id, event.writer_seq, event.event_id, head.writer.completed_seq)
         return replace(head, writer=writer, run=(*head.run, Part(offset, len(event.items))))
+    return _completed(head, event, appends=1, items=sum([part.items for part in head.run], start=len(event.items)))
+
+
+def _completed(head: Head, last: ItemsAppended, *, appends: int, items: int) -> Head:
     # Spelled out, for it is the hot path: `replace` takes three times as long.
     return Head(
         head.lifecycle,
         head.epoch,
-        CurrentWriter(event.writer_id, event.writer_seq, event.event_id, event.writer_seq),
+        CurrentWriter(last.writer_id, last.writer_seq, last.event_id, last.writer_seq),
         head.past,
         head.commands,
         head.commands_total,
         (),
-        head.version + 1,
-        head.items + sum([part.items for part in head.run], start=len(event.items)),
+        head.version + appends,
+        head.items + items,
     )
 
 

@@ -5,7 +5,9 @@ Pure. The projector stores these states; a reader whose views lag folds the rest
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple, assert_never
 
 from eventstore.admission import (
@@ -19,6 +21,7 @@ from eventstore.admission import (
     Verdict,
     admit,
     advance,
+    advance_all,
 )
 from eventstore.codex.metadata import (
     EMPTY,
@@ -128,6 +131,24 @@ def _fold_items(state: ThreadState, head: Head, event: ItemsAppended, verdict: V
     summary = apply_facts(state.summary, facts)
     folded = ThreadState(head=head, summary=summary, start=state.start, frozen=state.frozen)
     return Step(folded, verdict, tuple(indexed))
+
+
+def step_all(state: ThreadState, appends: Sequence[tuple[int, ItemsAppended]]) -> Step | None:
+    """Do at once what `step` does for appends, each with its offset, of which each `follows` the one before.
+
+    None if the first is not admitted, or completes a run: then they have to be taken one by one.
+    """
+    if state.head.run or not isinstance(verdict := admit(state.head, appends[0][1]), Admitted):
+        return None
+    events = [event for _, event in appends]
+    facts = observe(events[0].thread_id, chain.from_iterable([event.items for event in events]))
+    indexed, ordinal = [], state.head.items
+    for offset, event in appends:
+        if event.items:
+            indexed.append(IndexEntry(offset, ordinal, len(event.items)))
+            ordinal += len(event.items)
+    head, summary = advance_all(state.head, events), apply_facts(state.summary, facts)
+    return Step(ThreadState(head=head, summary=summary, start=state.start), verdict, tuple(indexed))
 
 
 def freeze(state: ThreadState, why: str, *, offset: int) -> ThreadState:

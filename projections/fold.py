@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from eventstore.admission import Admitted
+from eventstore.admission import Admitted, follows
 from eventstore.codec import ForeignRecord, UnreadableRecord, schemas_known
+from eventstore.events import ItemsAppended
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, freeze, step
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, freeze, step, step_all
 from projections.ports import ThreadChange
 
 FOLD = 1
@@ -62,20 +64,22 @@ class Folded:
 def fold(states: Mapping[ThreadId, ThreadState], entries: Sequence[Entry]) -> Folded:
     """Fold the entries, in order, upon the states of their threads (absent: the thread is unknown)."""
     folded = Folded()
-    current: dict[ThreadId, ThreadState] = {}
-    indexed: dict[ThreadId, list[IndexEntry]] = {}
+    own: defaultdict[ThreadId, list[Entry]] = defaultdict(list)
     for entry in entries:
         thread_id = owner(entry)
         if thread_id is None:
             folded.foreign += 1
-            continue
-        state = current.get(thread_id) or states.get(thread_id, UNKNOWN_THREAD)
-        after = _fold_one(state, entry, folded, indexed.setdefault(thread_id, []))
-        if after is not state:
-            current[thread_id] = after
-    for thread_id, after in current.items():
+        else:
+            own[thread_id].append(entry)
+    # No thread's events say anything of another's.
+    changes = []
+    for thread_id, its_entries in own.items():
         before = states.get(thread_id, UNKNOWN_THREAD)
-        folded.changes[thread_id] = ThreadChange(before, after, indexed[thread_id])
+        after, indexed = _fold_one_thread(before, its_entries, folded)
+        if after is not before:
+            changes.append((thread_id, ThreadChange(before, after, indexed)))
+    # In the order in which threads were begun, wherever the log is cut into batches.
+    folded.changes.update(sorted(changes, key=lambda change: change[1].after.start))
     return folded
 
 
@@ -88,6 +92,43 @@ def owner(entry: Entry) -> ThreadId | None:
             return entry.thread_id
         case event:
             return entry.thread_id if event.thread_id == entry.thread_id else None
+
+
+def _fold_one_thread(
+    state: ThreadState, entries: Sequence[Entry], folded: Folded
+) -> tuple[ThreadState, list[IndexEntry]]:
+    indexed: list[IndexEntry] = []
+    for run in _runs(entries):
+        done = _fold_run(state, run) if len(run) > 1 else None
+        if done is None:
+            for entry in run:
+                state = _fold_one(state, entry, folded, indexed)
+        else:
+            state = done.state
+            folded.admitted += len(run)
+            indexed.extend(done.indexed)
+    return state, indexed
+
+
+def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Cut the entries of one thread into such as may be folded at once."""
+    start = 0
+    for at in range(1, len(entries)):
+        if not follows(entries[at].event, entries[at - 1].event):
+            yield entries[start:at]
+            start = at
+    yield entries[start:]
+
+
+def _fold_run(state: ThreadState, run: Sequence[Entry]) -> Step | None:
+    """Fold appends of which each follows the one before; None if that has to be done one by one."""
+    if state.frozen is not None:
+        return None
+    appends = [(entry.position.offset, entry.event) for entry in run if isinstance(entry.event, ItemsAppended)]
+    try:
+        return step_all(state, appends)
+    except Exception:  # which of them it is, they tell one by one
+        return None
 
 
 def _fold_one(state: ThreadState, entry: Entry, folded: Folded, indexed: list[IndexEntry]) -> ThreadState:

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 import eventstore.state
 import projections.fold
-from eventstore.admission import Admitted, Duplicate, Head, Lifecycle, Verdict, admit
+from eventstore.admission import Admitted, Duplicate, Head, Lifecycle, Verdict, admit, follows
 from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.codex.metadata import stored_thread
 from eventstore.documents.items import Position
 from eventstore.documents.threads import StoredThread
-from eventstore.events import Event, items_of
+from eventstore.events import Event, ItemsAppended, items_of
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
 from eventstore.settings import Settings
 from eventstore.sqlite.file import SqliteFile
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, step
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, step, step_all
 from eventstore.wiring import open_embedded
 from projections.fold import fold
 from projections.ports import Mark, Snapshot, ThreadChange
@@ -187,6 +187,33 @@ def test_batch_boundaries_change_nothing(seed: int, cuts: list[int]) -> None:
     entries = a_log(seed, bad_records=True)
 
     assert folded(entries) == folded(entries, sorted(cuts))
+
+
+def appends_folded_at_once_are_as_folded_one_by_one(seed: int) -> None:
+    entries = a_log(seed, bad_records=True)
+
+    assert folded(entries) == folded(entries, range(1, len(entries)))
+
+
+@given(a_seed)
+def test_appends_folded_at_once_are_as_folded_one_by_one(seed: int) -> None:
+    appends_folded_at_once_are_as_folded_one_by_one(seed)
+
+
+def test_appends_in_a_row_are_folded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+
+    def counting(state: ThreadState, appends: Sequence[tuple[int, ItemsAppended]]) -> Step | None:
+        done = step_all(state, appends)
+        counted.append(len(appends) if done is not None else 0)
+        return done
+
+    monkeypatch.setattr(projections.fold, "step_all", counting)
+    for seed in range(10):
+        folded(a_log(seed))
+
+    assert max(counted) > 3
+    assert 0 in counted, "appends of a writer that is fenced, or behind an open run, are taken one by one"
 
 
 @given(a_seed, st.integers(1, 40))
@@ -410,8 +437,14 @@ def test_a_fold_that_raises_freezes_the_thread_unless_that_is_dead_and_no_other(
             raise ZeroDivisionError("by nobody")
         return step(state, event, offset=offset)
 
+    def raising_too(state: ThreadState, appends: Sequence[tuple[int, ItemsAppended]]) -> Step | None:
+        if any(offset == cursed for offset, _ in appends):
+            raise ZeroDivisionError("by nobody")
+        return step_all(state, appends)
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(projections.fold, "step", raising)
+        patched.setattr(projections.fold, "step_all", raising_too)
         states, _ = folded(entries)
 
     before, _ = folded([entry for entry in entries if entry.position.offset < cursed])
@@ -442,6 +475,24 @@ def test_a_rule_that_counts_repetitions_is_found_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(eventstore.state, "admit", counts_repetitions)
 
     assert is_found_out(copies_and_repetitions_change_nothing)
+
+
+@pytest.mark.parametrize("forgotten", ["writer_id", "writer_seq", "more"])
+def test_folding_too_much_at_once_is_found_out(monkeypatch: pytest.MonkeyPatch, forgotten: str) -> None:
+    def follows_nearly(event: object, before: object) -> bool:
+        if not isinstance(event, ItemsAppended) or not isinstance(before, ItemsAppended):
+            return False
+        as_if: dict[str, Any] = {
+            "writer_id": before.writer_id,
+            "writer_seq": before.writer_seq + 1,
+            "more": False,
+        }
+        first = replace(before, more=False) if forgotten == "more" else before
+        return follows(replace(event, **{forgotten: as_if[forgotten]}), first)
+
+    monkeypatch.setattr(projections.fold, "follows", follows_nearly)
+
+    assert is_found_out(appends_folded_at_once_are_as_folded_one_by_one)
 
 
 def test_views_that_do_not_heed_the_mark_are_found_out() -> None:
