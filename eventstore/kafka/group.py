@@ -17,6 +17,7 @@ from aiokafka import errors as kafka
 from eventstore.codec import ForeignRecord
 from eventstore.documents.items import Position
 from eventstore.errors import LogTruncated
+from eventstore.kafka.arrivals import Arrivals
 from eventstore.kafka.edge import quieten, translated
 from eventstore.kafka.records import entry_of
 from eventstore.kafka.url import KafkaUrl
@@ -52,10 +53,11 @@ class KafkaFollower:
         self._url = url
         self._partitions = partitions
         self._consumer: Any = None
-        self._positions: dict[int, int] = {}
+        self._arrivals: Arrivals
+        self._held_back: set[TopicPartition] = set()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._url} partitions={sorted(self._positions)}>"
+        return f"<{type(self).__name__} {self._url}>"
 
     async def follow(self, partitions: Collection[int], *, within: float) -> None:
         """Begin to follow these partitions, whoever else does.
@@ -63,8 +65,7 @@ class KafkaFollower:
         Raises:
             LogUnavailable: No broker answered.
         """
-        self._consumer = self._made(group=None, instance=None)
-        await self._start(within)
+        await self._start(self._made(group=None, instance=None), within)
         self._consumer.assign([TopicPartition(self._url.topic, partition) for partition in partitions])
         self.hold_back(partitions)
 
@@ -83,8 +84,11 @@ class KafkaFollower:
         """
         place = TopicPartition(self._url.topic, partition)
         try:
-            self._go_to(place, start)
-            fetched = await self._consumer.getmany(place, timeout_ms=_AT_THE_END_MS, max_records=limit)
+            await self._go_to(place, start)
+            fetched = await self._fetched(place, limit)
+            if not fetched:
+                await self._arrivals.next(place, within=_AT_THE_END_MS / 1_000)
+                fetched = await self._fetched(place, limit)
             following = await self._consumer.position(place)
         except kafka.OffsetOutOfRangeError as exc:
             raise LogTruncated(
@@ -93,12 +97,15 @@ class KafkaFollower:
             ) from exc
         except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as exc:
             raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
-        self._positions[partition] = following
-        entries = [entry_of(record, partition, self._partitions) for record in fetched.get(place, ())]
+        entries = [entry_of(record, partition, self._partitions) for record in fetched]
         if not entries and following > start:
             # Only markers of transactions, which nobody is shown: whoever folds them comes to the log's end.
             return [Entry(Position(partition, following - 1), None, ForeignRecord("a transaction's marker"))]
         return entries
+
+    async def _fetched(self, place: TopicPartition, limit: int) -> Sequence[Any]:
+        fetched = await self._consumer.getmany(place, timeout_ms=0, max_records=limit)
+        return fetched.get(place, ())  # type: ignore[no-any-return]
 
     def end(self, partition: int) -> int | None:
         """Return the partition's end as the last fetch saw it; None if nothing was fetched."""
@@ -127,7 +134,8 @@ class KafkaFollower:
             fetch_max_bytes=_FETCH_BYTES,
         )
 
-    async def _start(self, within: float) -> None:
+    async def _start(self, consumer: Any, within: float) -> None:
+        self._consumer, self._arrivals = consumer, Arrivals(consumer)
         try:
             async with asyncio.timeout(within):
                 await self._consumer.start()
@@ -135,16 +143,16 @@ class KafkaFollower:
             await self._consumer.stop()
             raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
 
-    def _go_to(self, place: TopicPartition, offset: int) -> None:
-        if self._positions.get(place.partition) != offset:
+    async def _go_to(self, place: TopicPartition, offset: int) -> None:
+        if place in self._held_back or await self._consumer.position(place) != offset:
             self._consumer.seek(place, offset)
             self._consumer.resume(place)
-            self._positions[place.partition] = offset
+            self._held_back.discard(place)
 
     def hold_back(self, partitions: Collection[int]) -> None:
         """Fetch nothing of the partitions until it is known where their views are."""
-        self._positions.clear()
         places = [TopicPartition(self._url.topic, partition) for partition in partitions]
+        self._held_back = set(places)
         self._consumer.pause(*places)
         for place in places:
             # Any offset, or the client would ask the group for one and find none.
@@ -162,9 +170,9 @@ class KafkaGroup(KafkaFollower):
         Raises:
             LogUnavailable: No broker answered.
         """
-        self._consumer = self._made(group=group, instance=instance)
-        self._consumer.subscribe([self._url.topic], listener=_Listener(self, member))
-        await self._start(within)
+        consumer = self._made(group=group, instance=instance)
+        consumer.subscribe([self._url.topic], listener=_Listener(self, member))
+        await self._start(consumer, within)
 
     async def note(self, checkpoints: Mapping[int, int]) -> None:
         """Commit the checkpoints as the group's offsets, for those who watch its lag. Failing is no matter."""
