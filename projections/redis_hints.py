@@ -1,6 +1,7 @@
 """Hints that a partition was folded further, as its commits announce them.
 
-Only hints: one may be lost, and all are while Redis cannot be subscribed to. Whoever waits reads again, hint or not.
+Only hints: one may be lost, and all are while Redis cannot be subscribed to. Whoever waits reads again after a while,
+hint or not.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Hints:
         self._shards = shards
         self._next: dict[int, asyncio.Future[None]] = {}
         self._wanted: set[int] = set()
+        self._heard: dict[int, int] = {}
         self._more_wanted = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
 
@@ -40,6 +42,10 @@ class Hints:
             hint = self._next[partition] = loop.create_future()
         return hint
 
+    def may_be_at(self, partition: int, goal: int) -> bool:
+        """Say whether the partition may be folded up to the goal, for all that was heard of it."""
+        return self._heard.get(partition, goal) >= goal
+
     async def close(self) -> None:
         if self._listening is not None:
             self._listening.cancel()
@@ -54,6 +60,7 @@ class Hints:
                         tasks.create_task(self._subscribe_to_more(subscription))
                         tasks.create_task(self._read(subscription))
             except* (RedisError, RedisClusterException, OSError):
+                self._heard.clear()
                 await asyncio.sleep(_SUBSCRIBE_AGAIN_AFTER)
 
     async def _subscribe_to_more(self, subscription: PubSub) -> None:
@@ -70,7 +77,9 @@ class Hints:
             # A confirmed subscription is a hint as well: what came before it was not heard.
             message = await subscription.get_message(timeout=None)
             if message is not None:
-                _, partition, _ = message["channel"].decode().rsplit("/", 2)
-                hint = self._next.pop(int(partition), None)
+                partition = int(message["channel"].decode().rsplit("/", 2)[1])
+                if message["type"] == "message":
+                    self._heard[partition] = int(message["data"])
+                hint = self._next.pop(partition, None)
                 if hint is not None and not hint.done():
                     hint.set_result(None)

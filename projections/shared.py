@@ -155,23 +155,26 @@ class SharedViews:
             return await self._ids(low, b"+", limit, await self._goals(exact=after is None))
 
     async def _reached(self, partition: int, thread_id: ThreadId, goal: int) -> Reading:
-        """Read until the checkpoint is at least the goal."""
-        patience = _Patience(self._patience)
-        for attempt in count():
+        """Read until the checkpoint is at least the goal; not before it may be, as far as hints tell."""
+        patience, attempts = _Patience(self._patience), 0
+        worth_a_look = self._hints.may_be_at(partition, goal)
+        while True:
             self._must_be_open()
             hint = self._hints.next(partition)
-            try:
-                await self._verified()
-                read = await self._stored.thread(thread_id)
-            except ViewsUnavailable as exc:
-                patience.bear(exc)
-            else:
-                patience.renew()
-                self._note(partition, read.mark.checkpoint)
-                if read.mark.checkpoint >= goal:
-                    return read
-            await _hinted([hint], attempt)
-        raise AssertionError("unreachable")
+            if worth_a_look:
+                attempts += 1
+                try:
+                    await self._verified()
+                    read = await self._stored.thread(thread_id)
+                except ViewsUnavailable as exc:
+                    patience.bear(exc)
+                else:
+                    patience.renew()
+                    self._note(partition, read.mark.checkpoint)
+                    if read.mark.checkpoint >= goal:
+                        return read
+            was_hinted = await _hinted([hint], attempts)
+            worth_a_look = not was_hinted or self._hints.may_be_at(partition, goal)
 
     async def _page(self, query: ListThreadsParams, cursor: Cursor | None, goals: Checkpoints) -> RowPage:
         selection, question = Selection.of(query), Question.of(query)
@@ -300,10 +303,11 @@ class _Patience:
         self._since = None
 
 
-async def _hinted(hints: Iterable[asyncio.Future[None]], attempt: int) -> None:
-    """Wait for one of the hints, or until it is time to look without one."""
+async def _hinted(hints: Iterable[asyncio.Future[None]], attempt: int) -> bool:
+    """Wait for one of the hints, or until it is time to look without one; say whether there was one."""
     pause = min(_POLL_EVERY, _POLL_AFTER * 1.5 ** min(attempt, 20))
-    await asyncio.wait(hints, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(hints, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
 
 
 def _row_page(found: Sequence[tuple[Candidate, ThreadState]], last: Candidate | None) -> RowPage:

@@ -1,0 +1,125 @@
+"""Following partitions of a real topic: a reader is woken by what is its own, and nothing is lost on the way to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import errors as kafka
+
+from eventstore.errors import LogTruncated, LogUnavailable
+from eventstore.kafka.group import KafkaFollower
+from tests.support.topics import Opened, a_thread, an_append
+
+PARTITIONS = 3
+
+
+@asynccontextmanager
+async def following(engine: Opened) -> AsyncIterator[KafkaFollower]:
+    follower = KafkaFollower(engine.url, partitions=PARTITIONS)
+    await follower.follow(range(PARTITIONS), within=20)
+    try:
+        yield follower
+    finally:
+        await follower.close(within=20)
+
+
+@pytest.fixture
+async def follower(engine: Opened) -> AsyncIterator[KafkaFollower]:
+    async with following(engine) as follower:
+        yield follower
+
+
+async def append_to(engine: Opened, partition: int, *texts: str) -> None:
+    thread_id = a_thread(partition, PARTITIONS)
+    await engine.log.append([an_append(thread_id, seq, text) for seq, text in enumerate(texts)], within=20)
+
+
+async def read_some(follower: KafkaFollower, partition: int, start: int, *, limit: int = 100) -> list[tuple[int, str]]:
+    """Read until something comes; return offsets and texts."""
+    async with asyncio.timeout(20):
+        while not (entries := await follower.read(partition, start=start, limit=limit)):
+            pass
+    return [(entry.position.offset, entry.event.items[0].payload) for entry in entries]  # type: ignore[union-attr]
+
+
+async def test_who_waits_is_woken_by_records_of_its_own_partition_only(
+    engine: Opened, follower: KafkaFollower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    all_looked = asyncio.Event()
+    getmany = follower._consumer.getmany
+
+    async def counted(place: Any, **settings: Any) -> Any:
+        looks.append(place.partition)
+        if len(looks) == PARTITIONS:
+            all_looked.set()
+        return await getmany(place, **settings)
+
+    monkeypatch.setattr(follower._consumer, "getmany", counted)
+    monkeypatch.setattr("eventstore.kafka.group._AT_THE_END_MS", 60_000)
+    waiting = [asyncio.create_task(read_some(follower, partition, 0)) for partition in range(PARTITIONS)]
+    async with asyncio.timeout(20):
+        await all_looked.wait()
+    for number in range(5):
+        await append_to(engine, 1, f"{number}")
+        if number == 0:
+            assert [(0, "0")] == await waiting[1]
+        else:
+            assert [(number, f"{number}")] == await read_some(follower, 1, number)
+
+    assert not waiting[0].done()
+    assert not waiting[2].done()
+    assert (looks.count(0), looks.count(2)) == (1, 1), "they look once, and are woken by nothing that is not theirs"
+
+    await append_to(engine, 0, "at last")
+    assert [(0, "at last")] == await waiting[0]
+    waiting[2].cancel()
+    await asyncio.wait([waiting[2]])
+
+
+async def test_a_read_cancelled_anywhere_loses_no_record(engine: Opened, follower: KafkaFollower) -> None:
+    for turns in range(25):
+        reading = asyncio.create_task(read_some(follower, 1, turns, limit=1))
+        await append_to(engine, 1, f"{turns}")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert [(turns, f"{turns}")] == await read_some(follower, 1, turns, limit=1)
+
+
+async def test_a_reader_may_go_back_and_forth(engine: Opened, follower: KafkaFollower) -> None:
+    await append_to(engine, 1, "a", "b", "c", "d")
+    for start, limit in ((0, 2), (2, 1), (0, 1), (3, 9), (1, 2), (0, 9)):
+        expected = [(offset, "abcd"[offset]) for offset in range(start, min(4, start + limit))]
+        assert expected == await read_some(follower, 1, start, limit=limit)
+
+
+async def test_an_offset_that_is_not_there_concerns_its_own_reader_only(
+    engine: Opened, follower: KafkaFollower
+) -> None:
+    waiting = asyncio.create_task(read_some(follower, 0, 0))
+    with pytest.raises(LogTruncated, match="does not hold offset 99"):
+        await read_some(follower, 1, 99)
+
+    await append_to(engine, 0, "unharmed")
+    assert [(0, "unharmed")] == await waiting
+
+
+async def test_what_the_client_has_against_the_consumer_is_told_to_whoever_waits(
+    engine: Opened, follower: KafkaFollower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.kafka.group._AT_THE_END_MS", 60_000)
+    waiting = [asyncio.create_task(follower.read(partition, start=0, limit=9)) for partition in range(PARTITIONS)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(follower._arrivals._awaited) == PARTITIONS
+    follower._consumer._subscription.abort_waiters(kafka.GroupAuthorizationFailedError("a group"))
+
+    for one in waiting:
+        with pytest.raises(LogUnavailable):
+            await one
