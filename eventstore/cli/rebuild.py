@@ -49,7 +49,7 @@ async def _rebuild(context: typer.Context, parts: Clustered, verify: bool) -> in
     from eventstore.wiring import rebuild_of
 
     settings, partitions = settings_of(context), parts.feed.partitions
-    ahead = KafkaFollower(settings.kafka, partitions=partitions)
+    ahead = KafkaFollower(settings.kafka, parts.cluster.feed)
     await ahead.follow(range(partitions), within=settings.within)
     rebuilding, board, turns = rebuild_of(parts, ahead), _Board(partitions), asyncio.Semaphore(_AT_ONCE)
 

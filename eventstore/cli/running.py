@@ -89,7 +89,7 @@ async def working(
     from eventstore.wiring import worker_on
 
     log = structlog.get_logger("eventstore.worker")
-    membership = KafkaGroup(settings.kafka, partitions=cluster.feed.partitions)
+    membership = KafkaGroup(settings.kafka, cluster.feed)
     worker = worker_on(cluster, membership, metrics=metrics, batch=batch)
 
     async def check() -> None:

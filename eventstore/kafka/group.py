@@ -19,6 +19,7 @@ from eventstore.documents.items import Position
 from eventstore.errors import LogTruncated
 from eventstore.kafka.arrivals import Arrivals
 from eventstore.kafka.edge import quieten, translated
+from eventstore.kafka.feed import KafkaFeed
 from eventstore.kafka.records import entry_of
 from eventstore.kafka.url import KafkaUrl
 from eventstore.ports import Entry
@@ -48,10 +49,10 @@ class Member(Protocol):
 class KafkaFollower:
     """Follows partitions, reading ahead; `follow` before use, `close` after."""
 
-    def __init__(self, url: KafkaUrl, *, partitions: int) -> None:
-        """Name the topic, and how many partitions it has."""
+    def __init__(self, url: KafkaUrl, feed: KafkaFeed) -> None:
+        """Name the topic, and give its feed: what the client cannot read is read through that."""
         self._url = url
-        self._partitions = partitions
+        self._feed = feed
         self._consumer: Any = None
         self._arrivals: Arrivals
         self._held_back: set[TopicPartition] = set()
@@ -97,7 +98,10 @@ class KafkaFollower:
             ) from exc
         except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as exc:
             raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
-        entries = [entry_of(record, partition, self._partitions) for record in fetched]
+        except UnicodeDecodeError:
+            # The client stops at a header's name that is not UTF-8, and has dropped what it had read before.
+            return await self._feed.read(partition, start=start, limit=limit)
+        entries = [entry_of(record, partition, self._feed.partitions) for record in fetched]
         if not entries and following > start:
             # Only markers of transactions, which nobody is shown: whoever folds them comes to the log's end.
             return [Entry(Position(partition, following - 1), None, ForeignRecord("a transaction's marker"))]

@@ -19,6 +19,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from eventstore.errors import LogTruncated, LogUnavailable
+from eventstore.kafka.batches import records_of, size_of
 from eventstore.kafka.edge import quieten, refusal, translated
 from eventstore.kafka.records import LoggedRecord
 from eventstore.kafka.url import KafkaUrl
@@ -138,7 +139,7 @@ class KafkaReader:
                 f"partition {partition} of topic {self._url.topic} begins at offset {first} and is asked for {start}: "
                 "records were deleted from it, or the topic was made anew"
             ) from exc
-        except (kafka.KafkaError, UnicodeDecodeError) as exc:
+        except (kafka.KafkaError, ValueError) as exc:
             raise LogUnavailable(
                 f"what {self._url.where} sent of partition {partition} from offset {start} on cannot be read ({exc})"
             ) from exc
@@ -248,21 +249,22 @@ class KafkaReader:
 
 def _parsed(payload: bytes, start: int, *, stop: int | None, key: bytes | None, end: int) -> Chunk:
     """Return the records of a fetched payload that lie at `start` or behind, and before `stop`."""
-    batches = MemoryRecords(payload)
+    batches, source = MemoryRecords(payload), memoryview(payload)
     records: list[LoggedRecord] = []
     first: int | None = None
-    following, unpacked, looked_at = start, 0, 0
+    following, unpacked, looked_at, at = start, 0, 0, 0
     while batches.has_next():
         if unpacked >= _UNPACKED_BYTES:
             return Chunk(records, following, end, len(payload), looked_at)
-        batch = batches.next_batch()
+        batch, begins = batches.next_batch(), at
+        at += size_of(source, begins)
         first = batch.base_offset if first is None else first
         following = max(following, batch.next_offset)
         if batch.is_control_batch or batch.next_offset <= start:
             continue
         if not batch.validate_crc():
             raise LogUnavailable(f"the batch at offset {batch.base_offset} came damaged; read it again")
-        for record in batch:
+        for record in records_of(batch, source[begins:at]):
             if stop is not None and record.offset >= stop:
                 return Chunk(records, stop, end, len(payload), looked_at)
             looked_at += 1

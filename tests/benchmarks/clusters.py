@@ -84,7 +84,7 @@ async def _a_log(kafka: Kafka, redis: Redis, *, partitions: int) -> AsyncIterato
 @asynccontextmanager
 async def _a_worker(settings: Settings, *, batch: int = 500) -> AsyncIterator[None]:
     async with open_cluster(settings) as cluster:
-        follower = KafkaFollower(settings.kafka, partitions=cluster.feed.partitions)
+        follower = KafkaFollower(settings.kafka, cluster.feed)
         await follower.follow(range(cluster.feed.partitions), within=_WITHIN)
         worker = worker_on(cluster, follower, metrics=Metrics(), batch=batch)
         await worker.take(range(cluster.feed.partitions))

@@ -36,7 +36,7 @@ async def a_followed_store() -> AsyncIterator[Clustered]:
 
 @asynccontextmanager
 async def rebuilding(parts: Clustered) -> AsyncIterator[Rebuild]:
-    ahead = KafkaFollower(parts.cluster.topic, partitions=PARTITIONS)
+    ahead = KafkaFollower(parts.cluster.topic, parts.cluster.feed)
     await ahead.follow(range(PARTITIONS), within=20)
     try:
         yield rebuild_of(parts, ahead)

@@ -13,14 +13,24 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from eventstore.codec import FINGERPRINT_HEADER, ForeignRecord, codec
+from eventstore.codec import CONFLUENT_MAGIC, FINGERPRINT_HEADER, ForeignRecord, codec
 from eventstore.errors import LogTruncated, LogUnavailable, UnreadableEvent
 from eventstore.events import ItemsAppended
 from eventstore.ids import ThreadId, new_thread_id
 from eventstore.kafka.feed import KafkaFeed
 from eventstore.kafka.records import own_record
 from eventstore.ports import Entry
-from tests.support.topics import Opened, a_thread, all_entries, an_append, consumed, replayed, stranger
+from tests.support.topics import (
+    OddName,
+    Opened,
+    a_thread,
+    all_entries,
+    an_append,
+    consumed,
+    put_batch,
+    replayed,
+    stranger,
+)
 
 PARTITION = 1
 PARTITIONS = 3
@@ -115,6 +125,37 @@ async def test_foreign_records_in_between_are_told_and_harm_nobody(engine: Opene
     assert [[0], [1], [2], [3], [4], [5]] == [
         [item.at for item in items] for items in await engine.feed.fetch(thread_id, own)
     ]
+
+
+@pytest.mark.parametrize("compression", range(5))
+async def test_a_header_whose_name_is_no_text_keeps_nobody_from_what_lies_around_it(
+    engine: Opened, compression: int
+) -> None:
+    thread_id = a_thread(PARTITION, PARTITIONS)
+    events = [an_append(thread_id, seq, f"{seq} " * 100) for seq in range(4)]
+    records = [own_record(event, partitions=PARTITIONS, source="elsewhere") for event in events]
+    confluent = CONFLUENT_MAGIC + b"\x00\x00\x00\x07" + codec().encode(events[3])[10:]
+    odd, text = OddName(b"na\xffme"), FINGERPRINT_HEADER
+    (name,) = {value for header, value in records[3].headers if header == text}
+    await put_batch(engine, PARTITION, [(record.key, record.value, record.headers) for record in records[:2]])
+    await put_batch(
+        engine,
+        PARTITION,
+        [
+            (records[2].key, records[2].value, records[2].headers),
+            (None, None, [(odd, None), ("b", b"")]),
+            (thread_id.encode(), confluent, [(odd, b"\xff"), (text, name)]),
+        ],
+        compression=compression,
+    )
+
+    entries = await all_entries(engine.feed, PARTITION)
+    assert [0, 1, 2, 3, 4] == offsets_of(entries)
+    assert events == [entry.event for entry in entries if isinstance(entry.event, ItemsAppended)]
+    assert entries[3].event == ForeignRecord("a tombstone")
+    assert entries == await all_entries(engine.feed, PARTITION, limit=1)
+    assert events == [entry.event for entry in await replayed(engine.feed, thread_id)]
+    assert [list(event.items) for event in events] == await engine.feed.fetch(thread_id, [0, 1, 2, 4])
 
 
 async def test_confluents_framing_is_read_everywhere(engine: Opened) -> None:

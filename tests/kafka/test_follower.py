@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 from aiokafka import errors as kafka
 
+from eventstore.codec import ForeignRecord
 from eventstore.errors import LogTruncated, LogUnavailable
+from eventstore.events import ItemsAppended
 from eventstore.kafka.group import KafkaFollower
-from tests.support.topics import Opened, a_thread, an_append
+from eventstore.kafka.records import own_record
+from tests.support.topics import OddName, Opened, a_thread, an_append, put_batch
 
 PARTITIONS = 3
 
 
 @asynccontextmanager
 async def following(engine: Opened) -> AsyncIterator[KafkaFollower]:
-    follower = KafkaFollower(engine.url, partitions=PARTITIONS)
+    follower = KafkaFollower(engine.url, engine.feed)
     await follower.follow(range(PARTITIONS), within=20)
     try:
         yield follower
@@ -108,6 +111,37 @@ async def test_an_offset_that_is_not_there_concerns_its_own_reader_only(
 
     await append_to(engine, 0, "unharmed")
     assert [(0, "unharmed")] == await waiting
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+async def test_what_the_client_cannot_read_is_read_all_the_same(
+    engine: Opened, follower: KafkaFollower, limit: int
+) -> None:
+    thread_id = a_thread(1, PARTITIONS)
+    events = [an_append(thread_id, seq) for seq in range(6)]
+    await engine.log.append(events[:2], within=20)
+    odd = (b"not ours", b"foreign", [(OddName(b"\xff\xfe"), b"")])
+    await put_batch(engine, 1, [own(events[2]), odd, own(events[3])])
+    await engine.log.append(events[4:], within=20)
+
+    found: list[Any] = []
+    start = 0
+    async with asyncio.timeout(20):
+        while len(found) < 7:
+            entries = await follower.read(1, start=start, limit=limit)
+            assert len(entries) <= limit
+            found += entries
+            start = found[-1].position.offset + 1 if found else 0
+
+    assert list(range(7)) == [entry.position.offset for entry in found]
+    assert found[3].event == ForeignRecord("its key is no thread id")
+    assert events == [entry.event for entry in found if isinstance(entry.event, ItemsAppended)]
+
+
+def own(event: ItemsAppended) -> tuple[bytes, bytes, Any]:
+    """Return our record of the event as the parts of a batch's record."""
+    record = own_record(event, partitions=PARTITIONS, source="elsewhere")
+    return record.key, record.value, record.headers
 
 
 async def test_what_the_client_has_against_the_consumer_is_told_to_whoever_waits(

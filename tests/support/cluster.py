@@ -130,7 +130,7 @@ async def a_worker(settings: Settings, *, metrics: Metrics | None = None) -> Asy
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     async with open_cluster(settings) as cluster:
         partitions = range(cluster.feed.partitions)
-        follower = KafkaFollower(settings.kafka, partitions=cluster.feed.partitions)
+        follower = KafkaFollower(settings.kafka, cluster.feed)
         await follower.follow(partitions, within=_WITHIN)
         worker = worker_on(cluster, follower, metrics=metrics or Metrics())
         await worker.take(partitions)

@@ -12,6 +12,8 @@ from typing import Any, cast
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from eventstore.events import Item, ItemsAppended
 from eventstore.ids import EventId, ThreadId, WriterId, new_thread_id
@@ -222,3 +224,29 @@ class Load:
             await append
             self.acknowledged[thread_id].append(event)
             self._progress.set()
+
+
+class OddName:
+    """A header's name as bytes, where the client's builder expects text."""
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+
+    def encode(self, _: str) -> bytes:
+        return self._name
+
+
+async def put_batch(
+    engine: Opened,
+    partition: int,
+    records: Sequence[tuple[bytes | None, bytes | None, Sequence[tuple[OddName | str, bytes | None]]]],
+    *,
+    compression: int = 0,
+) -> None:
+    """Write records (key, value, headers) as one batch, which may be one that no client of Python's writes."""
+    builder = _DefaultRecordBatchBuilderPy(2, compression, False, -1, -1, -1, 1 << 20)
+    for number, (key, value, headers) in enumerate(records):
+        assert builder.append(number, 0, key, value, cast(Any, headers)) is not None
+    request = ProduceRequest(None, -1, 10_000, [(engine.url.topic, [(partition, bytes(builder.build()))])])
+    response = await engine.reader._client.send(engine.reader._leader(partition), request)
+    assert response.topics[0][1][0][1] == 0, "the broker took it"
