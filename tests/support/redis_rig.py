@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import redis
 
+from eventstore.documents.params import ListThreadsParams
 from eventstore.ids import ThreadId
 from eventstore.ports import EventFeed
 from eventstore.state import IndexEntry, ThreadState
@@ -21,6 +22,8 @@ from projections.shared import SharedViews
 from tests.support.redis_server import RedisServer
 
 NAME = "threads"
+PARTITIONS = 3
+"""Of the rigs that tests of several partitions stand on."""
 ALL_ITEMS = 1 << 40
 
 _NUMBERS = re.compile(rb"\{[^}]*\}\d+p")
@@ -117,3 +120,17 @@ async def read_all(
     return dict(snapshot.states), {
         thread: list(await stored.index(thread, start=0, stop=ALL_ITEMS)) for thread in snapshot.states
     }
+
+
+READS: dict[str, Callable[[Rig, ThreadId], Awaitable[object]]] = {
+    "get": lambda parts, thread_id: parts.shared.get(thread_id),
+    "page": lambda parts, thread_id: parts.shared.page(ListThreadsParams()),
+    "matching": lambda parts, thread_id: parts.shared.matching(thread_id, limit=2),
+    "thread_ids": lambda parts, thread_id: parts.shared.thread_ids(after=None, limit=9),
+    "snapshot": lambda parts, thread_id: parts.stored.snapshot(0, [thread_id]),
+    "index": lambda parts, thread_id: parts.stored.index(thread_id, start=0, stop=9),
+    "census": lambda parts, thread_id: parts.stored.census(0),
+}
+
+OF_ALL = [name for name in READS if name != "get"]
+"""Reads that only the views can answer; of one thread the log can, too."""
