@@ -39,7 +39,6 @@ _BEFORE_ITEMS = 3 * _NULL
 """What precedes the items of an append: forked_from_id, epoch, replaces."""
 _AFTER_ITEMS = {more: (_TRUE if more else _FALSE) + 2 * _NULL + _END + _NULL for more in (False, True)}
 """What follows the items of an append: more, commands_seen, expected_version, fields, reason."""
-_SEVEN_DIGITS = range(0, 49, 7)
 _REASONED = (ThreadArchived, ThreadUnarchived, ThreadDeleted)
 
 
@@ -60,7 +59,7 @@ def body_of(event: Event) -> bytes:
         _name(event.thread_id),
         _name(type(event).__name__),
         _long(event.rule),
-        _long(event.occurred_at),
+        _time(event.occurred_at),
         _NULL if event.actor is None else _SOME + _name(event.actor),
         _NULL if said is None else _SOME + _name(said.writer_id),
         _NULL if said is None else _SOME + _long(said.writer_seq),
@@ -84,7 +83,7 @@ def _append_body(event: ItemsAppended) -> bytes:
         _name(event.thread_id),
         _KIND_OF_APPENDS,
         _long(event.rule),
-        _long(event.occurred_at),
+        _time(event.occurred_at),
         _NULL if event.actor is None else _SOME + _name(event.actor),
         _SOME + _name(event.writer_id),
         _SOME + _long(event.writer_seq),
@@ -191,7 +190,7 @@ def _items(items: Sequence[Item]) -> list[bytes]:
     for item in items:
         if item.at != at or item.type != type_:  # which all items of an append mostly share
             at, type_ = item.at, item.type
-            named = _long(at) + _text(type_)
+            named = _time(at) + _text(type_)
         payload = item.payload.encode()
         pieces += (named, _long(len(payload)), payload, _optional_text(item.extras))
     pieces.append(_END)
@@ -225,12 +224,26 @@ def _optional_long(number: int | None) -> bytes:
 
 @lru_cache(maxsize=4_096)
 def _long(number: int) -> bytes:
-    """Return the zigzag variable-length form. Remembered: lengths recur, and so does the time of an append's items."""
+    """Return the zigzag variable-length form. Remembered: lengths recur."""
+    if number not in _LONGS:
+        raise OverflowError(f"{number} has no 64-bit form")
+    return _digits(number << 1 ^ number >> 63)
+
+
+def _time(number: int) -> bytes:
+    """Do the same for a time: its last three digits are new each time, the others are those of the last second."""
     if number not in _LONGS:
         raise OverflowError(f"{number} has no 64-bit form")
     left = number << 1 ^ number >> 63
-    if 1 << 49 <= left < 1 << 56:  # microseconds of this century: of them each is a new one
-        return bytes([left >> digit & 0x7F | 0x80 for digit in _SEVEN_DIGITS] + [left >> 49])
+    if left < 1 << 21:
+        return _digits(left)
+    low = left & 0x7F | left << 1 & 0x7F00 | left << 2 & 0x7F_0000 | 0x80_8080
+    return low.to_bytes(3, "little") + _digits(left >> 21)
+
+
+@lru_cache(maxsize=256)
+def _digits(left: int) -> bytes:
+    """Return the digits of a number, seven bits each, the lowest first."""
     octets = bytearray()
     while left > 0x7F:
         octets.append(left & 0x7F | 0x80)
