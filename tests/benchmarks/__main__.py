@@ -23,7 +23,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=asked.dir, prefix="bench-") as folder:
         for name, run in {
             "appends": lambda at: asyncio.run(
-                appends.measure(at, rounds=rounds, appends=400 if asked.quick else 1_600)
+                appends.measure(at, rounds=2 * rounds + 1, appends=400 if asked.quick else 1_600)
             ),
             "histories": lambda at: asyncio.run(histories.measure(at, rounds=rounds)),
             "listings": lambda at: asyncio.run(

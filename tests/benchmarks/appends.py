@@ -25,13 +25,13 @@ async def measure(folder: Path, *, rounds: int, appends: int) -> list[Figure]:
     rates = []
     for number in range(rounds):
         raw = RawTable(folder / f"raw-{number}.db")
-        bodies = [item.text.encode() for item in items(appends)]
-        raw_one = timed_raw(partial(raw.append_all, "t", [[body] for body in bodies]))
+        bodies = [item.text.encode() for item in items(10 * appends)]
+        raw_one = timed_raw(partial(raw.append_all, "t", [[body] for body in bodies[:appends]]))
         tens = [bodies[i : i + 10] for i in range(0, len(bodies), 10)]
         raw_ten = timed_raw(partial(raw.append_all, "u", tens))
         async with fresh_store(folder / f"ours-{number}.db") as embedded:
             ones = [items(1, first=number) for number in range(appends)]
-            by_ten = [items(10, first=number) for number in range(0, appends, 10)]
+            by_ten = [items(10, first=number) for number in range(0, 10 * appends, 10)]
             threads = [await stored_thread(embedded) for _ in range(_WRITERS)]
             serial = await timed(partial(_append, embedded, threads[0], ones))
             flushed = await timed(partial(_append, embedded, threads[0], ones, flush=True))
