@@ -10,6 +10,7 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -32,7 +33,7 @@ _ROWS_AT_A_TIME = 8
 """Rows taken before their bytes are counted: the largest of them take 128 MiB."""
 _READ_BYTES = 4 * 1024 * 1024
 """Bytes of records read at a time: bounds the memory of whoever follows a log of large ones."""
-_RECENT_ENTRIES = 512
+_RECENT_EVENTS = 512
 _RECENT_BYTES = 8 * 1024 * 1024
 
 _Row = tuple[bytes, bytes]
@@ -75,10 +76,9 @@ class SqliteLog:
             raise OutcomeUnknown(
                 f"{self._file.path} did not take the append within {within:g} s; flush again, it may still land"
             ) from exc
-        entries = [Entry(Position(PARTITION, first + i), event.thread_id, event) for i, event in enumerate(events)]
-        self.recent.add(entries, sum(len(record) for _, record in rows))
-        self.on_append(len(entries))
-        return [entry.position for entry in entries]
+        self.recent.add(first, events, sum(len(record) for _, record in rows))
+        self.on_append(len(events))
+        return [Position(PARTITION, first + i) for i in range(len(events))]
 
     def _run_together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> None:
         """Commit neighbouring appends in one transaction; run everything else by itself, in order."""
@@ -110,31 +110,38 @@ class SqliteLog:
 
 
 class Recent:
-    """This process's latest entries, without holes: what the projector would otherwise read back."""
+    """This process's latest events, without holes: what the projector would otherwise read back."""
 
     def __init__(self) -> None:
-        self._entries: deque[tuple[Entry, int]] = deque()
+        self._events: deque[Event] = deque()
+        self._sizes: deque[int] = deque()
         self._bytes = 0
+        self._next = _FIRST
+        """The offset behind the last of them."""
 
-    def add(self, entries: Sequence[Entry], size: int) -> None:
-        share = size // len(entries)
-        for entry in entries:
-            if self._entries and entry.position.offset != self._entries[-1][0].position.offset + 1:
-                self._entries.clear()
-                self._bytes = 0
-            self._entries.append((entry, share))
-            self._bytes += share
-            while len(self._entries) > _RECENT_ENTRIES or self._bytes > _RECENT_BYTES:
-                self._bytes -= self._entries.popleft()[1]
+    def add(self, first: int, events: Sequence[Event], size: int) -> None:
+        """Take in events that lie at offset `first` and behind; their records have so many bytes together."""
+        if first != self._next:
+            self._events.clear()
+            self._sizes.clear()
+            self._bytes = 0
+        share = size // len(events)
+        for event in events:
+            self._events.append(event)
+            self._sizes.append(share)
+        self._next = first + len(events)
+        self._bytes += share * len(events)
+        while len(self._events) > _RECENT_EVENTS or self._bytes > _RECENT_BYTES:
+            self._events.popleft()
+            self._bytes -= self._sizes.popleft()
 
     def since(self, start: int, limit: int) -> list[Entry]:
         """Return the entries from offset `start` on; empty if they must be read from the file."""
-        if not self._entries:
+        skipped = start - (self._next - len(self._events))
+        if not 0 <= skipped < len(self._events):
             return []
-        skipped = start - self._entries[0][0].position.offset
-        if not 0 <= skipped < len(self._entries):
-            return []
-        return [self._entries[i][0] for i in range(skipped, min(len(self._entries), skipped + limit))]
+        found = islice(self._events, skipped, skipped + limit)
+        return [Entry(Position(PARTITION, start + i), event.thread_id, event) for i, event in enumerate(found)]
 
 
 class SqliteFeed:

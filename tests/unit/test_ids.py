@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from uuid import UUID
@@ -74,3 +75,23 @@ def test_a_fresh_name_is_in_canonical_form() -> None:
 
 def test_fresh_names_differ() -> None:
     assert len({new_event_id() for _ in range(10_000)}) == 10_000
+
+
+def test_a_forked_process_makes_names_of_its_own() -> None:
+    def noises() -> list[str]:
+        return [new_event_id()[-16:] for _ in range(5)]
+
+    new_event_id()  # so that there is something that both could use
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, " ".join(noises()).encode())
+        os._exit(0)
+    own = noises()
+    os.waitpid(child, 0)
+
+    theirs = os.read(reading, 4096).decode().split()
+    os.close(reading)
+    os.close(writing)
+    assert (len(own), len(theirs)) == (5, 5)
+    assert not set(own) & set(theirs)
