@@ -19,7 +19,7 @@ from eventstore.codex.metadata import Summary
 from eventstore.codex.moments import moment
 from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import InvalidRequest
-from eventstore.jsontext import dumps
+from eventstore.jsontext import MalformedJson, dumps
 from eventstore.state import ThreadState
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,8 +90,15 @@ def comparable_source(source_json: str | None) -> str:
 
 
 def source_as_compared(source: object) -> str:
-    """Return the session source that a query names as filters compare it."""
-    return comparable_source(dumps(source))
+    """Return the session source that a query names as filters compare it.
+
+    Raises:
+        InvalidRequest: It has no JSON form, as no thread's source has.
+    """
+    try:
+        return comparable_source(dumps(source))
+    except MalformedJson as exc:
+        raise InvalidRequest(f"the source {source!r} has no JSON form ({exc}); give one that has") from exc
 
 
 def sought_in(summary: Summary) -> str:

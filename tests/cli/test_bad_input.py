@@ -70,6 +70,7 @@ def test_ids(example: CommandLine, command: str, thread: str, sentence: str) -> 
         (["list", "--limit", "many"], "eventstore: .*--limit.*; see eventstore --help"),
         (["list", "--sort", "size"], "eventstore: .*--sort.*; see eventstore --help"),
         (["list", "--source", '{"a"'], "eventstore: the source '.*' is not JSON: .*"),
+        (["list", "--source", '{"a": 1e400}'], "eventstore: the source .* has no JSON form .*; give one that has"),
         (["history", NAMED, "--last", "-1"], "eventstore: .*--last.*; see eventstore --help"),
         (["history", NAMED, "--as-of", "noon"], "eventstore: 'noon' is neither a version nor a time; give e.g. .*"),
         (["events", "--since", "here"], "eventstore: 'here' is no position; give one as eventstore events shows it.*"),
