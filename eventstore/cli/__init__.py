@@ -23,17 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from eventstore.cli.interrupts import end_at_once
 
             end_at_once()
-        return _main(sys.argv[1:] if arguments is None else list(arguments))
+        from eventstore.cli.ending import run
+
+        return run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
         return 130  # INTERRUPTED, whose import may be what was cut short
-
-
-def _main(given: list[str]) -> int:
-    if given == ["--version"]:
-        from eventstore import __version__
-
-        print(f"eventstore {__version__}")
-        return 0
-    from eventstore.cli.ending import run
-
-    return run(given)

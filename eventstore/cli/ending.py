@@ -47,6 +47,11 @@ def complain(sentence: str, code: int) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if sys.stderr is None:
+        # It was closed by whoever started this; what is printed to None goes to standard output.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the process ends
+    if list(arguments) == ["--version"]:
+        return _say_version()
     # Importing makes many objects that stay: looking through them for garbage is a tenth of the start.
     gc.disable()
     # Plugins are looked for in the metadata of every package installed, which takes longer than the rest of pydantic.
@@ -76,6 +81,14 @@ def _run(arguments: Sequence[str]) -> int:
             raise exc.__context__ from None
         raise
     return code if isinstance(code, int) else 0
+
+
+def _say_version() -> int:
+    """Say which version this is, for which nothing heavy is imported."""
+    from eventstore import __version__
+
+    print(f"eventstore {__version__}")
+    return 0
 
 
 def _wrong(exc: ValidationError) -> str:

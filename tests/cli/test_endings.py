@@ -38,6 +38,35 @@ def test_output_that_finds_no_room_is_an_error(
     assert err == b"eventstore: standard output cannot be used: No space left on device\n"
 
 
+ASKED_FOR_THE_VERSION = "import sys; from eventstore.cli import main; sys.argv[1:] = ['--version']; sys.exit(main())"
+
+
+def test_so_it_is_where_only_the_version_is_asked_for(
+    empty: CommandLine, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = empty.started(program=ASKED_FOR_THE_VERSION, stdout=full)
+        processes.append(process)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == b"eventstore: standard output cannot be used: No space left on device\n"
+
+
+CLOSED = (
+    "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, '-m', 'eventstore.cli', *sys.argv[1:]])"
+)
+
+
+@pytest.mark.parametrize(("words", "code"), [(["show", "fff"], 2), (["list", "--limit", "0"], 0)])
+def test_what_is_said_to_people_is_not_in_the_output_where_they_do_not_listen(
+    example: CommandLine, processes: list[subprocess.Popen[bytes]], words: list[str], code: int
+) -> None:
+    process = example.started(*words, program=CLOSED)
+    processes.append(process)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (code, b"")
+
+
 def test_ctrl_c_ends_a_writer_quietly_and_keeps_what_was_acknowledged(
     example: CommandLine, processes: list[subprocess.Popen[bytes]]
 ) -> None:
