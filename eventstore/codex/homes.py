@@ -5,6 +5,7 @@ Reads folders and the names index, never a rollout file: a file's thread is know
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from eventstore.ids import ThreadId
 
 ACTIVE_FOLDER, ARCHIVED_FOLDER, NAMES_INDEX = "sessions", "archived_sessions", "session_index.jsonl"
 _COMPRESSED = ".zst"
-_PATTERNS = ("rollout-*.jsonl", f"rollout-*.jsonl{_COMPRESSED}")
+_BEGINNING, _ENDINGS = "rollout-", (".jsonl", f".jsonl{_COMPRESSED}")
 _WHAT_TO_GIVE = "give a Codex home (such as ~/.codex), a folder or a rollout file"
 
 
@@ -30,7 +31,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class RolloutFile:
-    """A file to import; whether it is a rollout shows when it is read."""
+    """A file to import, or a folder that cannot be looked into; whether it is a rollout shows when it is read."""
 
     path: Path
     size: int
@@ -85,11 +86,20 @@ def _files_at(path: Path, homes: dict[Path, Home]) -> Iterator[RolloutFile]:
 
 
 def _rollouts_in(folder: Path) -> Iterator[Path]:
-    for pattern in _PATTERNS:
-        for file in folder.rglob(pattern):
+    """Yield the rollouts below the folder; then the folders that cannot be looked into, as files that cannot be read.
+
+    Whoever imports them is told so: what is in them would otherwise be missed without a word.
+    """
+    closed: list[Path] = []
+    for inside, _, names in os.walk(folder, onerror=lambda exc: closed.append(Path(exc.filename))):
+        for name in names:
+            file = Path(inside, name)
+            if not (name.startswith(_BEGINNING) and name.endswith(_ENDINGS) and file.is_file()):
+                continue
             # Codex compresses old rollouts beside the plain file, which is the truth where it is there.
-            if file.is_file() and not (file.name.endswith(_COMPRESSED) and file.with_suffix("").exists()):
+            if not (name.endswith(_COMPRESSED) and file.with_suffix("").exists()):
                 yield file
+    yield from closed
 
 
 def _rollout(path: Path, home: Path | None, homes: dict[Path, Home]) -> RolloutFile:

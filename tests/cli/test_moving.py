@@ -83,6 +83,29 @@ def test_a_file_that_is_no_rollout_fails_alone(empty: CommandLine, home: Path, c
     assert len(empty.threads()) == 7
 
 
+BOUND_BY_PERMISSIONS = """
+import ctypes, os, sys
+for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, for those who run as root
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.executable, [sys.executable, "-m", "eventstore.cli", *sys.argv[1:]])
+"""
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    empty: CommandLine, home: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    closed = home / "archived_sessions"
+    closed.chmod(0)
+    process = empty.started("import", home, program=BOUND_BY_PERMISSIONS)
+    processes.append(process)
+    out, err = process.communicate(timeout=30)
+    closed.chmod(0o700)
+
+    assert (process.returncode, out.decode().startswith("9 files: 1 unreadable, 8 created; ")) == (1, True), err
+    assert f"{closed}: unreadable, it cannot be read: Permission denied\n" in err.decode()
+    assert "9 files: 1 created, 8 unchanged; " in empty.done("import", home).out
+
+
 def test_a_thread_is_exported_as_it_came(example: CommandLine, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in example.done("export", PAGINATED).out.splitlines()]
     assert lines == rollout(PAGINATED)
