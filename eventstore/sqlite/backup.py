@@ -12,6 +12,8 @@ from eventstore.errors import InvalidRequest, LogUnavailable
 from eventstore.sqlite.edge import translated
 
 _BUSY_SECONDS = 30.0
+_OF_THE_TARGET = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
+"""Errors of SQLite that only the file which is written can be the cause of."""
 
 
 def backup(source: Path, target: Path) -> int:
@@ -21,7 +23,7 @@ def backup(source: Path, target: Path) -> int:
 
     Raises:
         InvalidRequest: The target is there already, or cannot be written.
-        LogUnavailable: The disk is full, or the source cannot be read now.
+        LogUnavailable: The disk is full or fails, or the source cannot be read now.
         TopicMisconfigured: The source is damaged.
     """
     _refuse_existing(target)
@@ -32,7 +34,7 @@ def backup(source: Path, target: Path) -> int:
     os.close(handle)
     part = Path(name)
     try:
-        _copy(source, part)
+        _copy(source, part, target)
         _sync(part)
         _publish(part, target)
     except OSError as exc:
@@ -43,7 +45,7 @@ def backup(source: Path, target: Path) -> int:
     return target.stat().st_size
 
 
-def _copy(source: Path, part: Path) -> None:
+def _copy(source: Path, part: Path, target: Path) -> None:
     try:
         with (
             closing(
@@ -56,7 +58,7 @@ def _copy(source: Path, part: Path) -> None:
             # The copy is one file, with no write-ahead log beside it; opening it as a store makes it WAL again.
             writing.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as exc:
-        raise translated(exc, str(source)) from exc
+        raise translated(exc, str(target if exc.sqlite_errorcode in _OF_THE_TARGET else source)) from exc
 
 
 def _sync(path: Path) -> None:

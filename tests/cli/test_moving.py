@@ -163,6 +163,27 @@ def test_a_backup_replaces_nothing(example: CommandLine, tmp_path: Path) -> None
     assert sorted(file.name for file in tmp_path.iterdir() if "part" in file.name) == []
 
 
+SHORT_OF_ROOM = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+os.execv(sys.executable, [sys.executable, "-m", "eventstore.cli", *sys.argv[1:]])
+"""
+
+
+def test_a_backup_that_finds_no_room_names_the_file_that_has_none(
+    example: CommandLine, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    target = tmp_path / "folder" / "copy.db"
+    target.parent.mkdir()
+    process = example.started("backup", target, program=SHORT_OF_ROOM)
+    processes.append(process)
+    out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out) == (4, b"")
+    assert err.decode() == f"eventstore: {target} cannot be used now (disk I/O error); try again\n"
+    assert list(target.parent.iterdir()) == []
+
+
 def test_a_backup_of_nothing_makes_nothing(empty: CommandLine, tmp_path: Path) -> None:
     assert empty("backup", tmp_path / "copy.db").code == 2
     assert not empty.path.exists()
