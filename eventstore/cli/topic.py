@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WRONG = 1
+_MOST_PARTITIONS, _MOST_REPLICAS = 2**31 - 1, 2**15 - 1
+"""The largest numbers that Kafka's protocol has room for; brokers set narrower bounds."""
 
 app = typer.Typer(help="Make, check and describe the topic of a log on Kafka.", no_args_is_help=True)
 
@@ -26,9 +28,13 @@ def create(
     context: typer.Context,
     partitions: Annotated[
         int | None,
-        typer.Option(min=1, help="Fixed for ever: the most workers that can share the topic. 24 by default."),
+        typer.Option(
+            min=1,
+            max=_MOST_PARTITIONS,
+            help="Fixed for ever: the most workers that can share the topic. 24 by default.",
+        ),
     ] = None,
-    replicas: Annotated[int, typer.Option(min=1, help="Brokers that keep each partition.")] = 3,
+    replicas: Annotated[int, typer.Option(min=1, max=_MOST_REPLICAS, help="Brokers that keep each partition.")] = 3,
     min_insync: Annotated[
         int | None, typer.Option(min=1, help="Replicas that must have a record: one less than replicas by default.")
     ] = None,

@@ -84,6 +84,8 @@ def test_ids(example: CommandLine, command: str, thread: str, sentence: str) -> 
         (["import"], "eventstore: Missing argument 'PATH…'; see eventstore --help"),
         (["show"], "eventstore: Missing argument 'ID'; see eventstore --help"),
         (["shew", NAMED], "eventstore: No such command 'shew'. Did you mean 'show'.*[?] see eventstore --help"),
+        (["topic", "create", "--partitions", "2147483648"], "eventstore: .*--partitions.*; see eventstore --help"),
+        (["topic", "create", "--replicas", "32768"], "eventstore: .*--replicas.*; see eventstore --help"),
         (["show", NAMED, "--xml"], "eventstore: No such option.*[;?] see eventstore --help"),
     ],
 )
