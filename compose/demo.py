@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> int:
     begin_anew()
     explain("Everything below is kept in one SQLite file. Any command finds it by an environment variable:")
     print(f"{BOLD}$ export EVENTSTORE_LOG={shlex.quote(f'sqlite:{shown(FILE)}')}{PLAIN}")
+    for name in [name for name in os.environ if name.startswith("EVENTSTORE_")]:
+        del os.environ[name]  # those of whoever tries this out are for a store of theirs
     os.environ["EVENTSTORE_LOG"] = f"sqlite:{FILE}"
 
     explain("Codex's threads come in as they are: named, archived, forked ones, and files with a torn line.")

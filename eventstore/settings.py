@@ -108,9 +108,10 @@ class Settings(BaseModel):
             Unsupported: A URL names an engine that is not built in.
         """
         log = SqliteUrl.parse(self.log) if self.log else SqliteUrl(str(default_file()))
-        if self.views and SqliteUrl.parse(self.views) != log:
+        if self.views and (not self.views.startswith("sqlite:") or SqliteUrl.parse(self.views) != log):
             raise InvalidRequest(
-                "on SQLite, log and views are kept in one file; leave --views away or give the same URL"
+                "on SQLite, log and views are kept in one file; leave --views and EVENTSTORE_VIEWS away, or give the "
+                "same URL"
             )
         return log
 
@@ -160,10 +161,15 @@ class SqliteUrl:
 def load_settings(*, log: str | None = None, views: str | None = None, actor: str | None = None) -> Settings:
     """Return the settings: what is given here wins over the environment.
 
+    A log given here that is not on Kafka leaves the environment's views alone.
+
     Raises:
         InvalidRequest: A value is wrong, or the environment holds an `EVENTSTORE_` name that is not known.
     """
     named = _named_in(os.environ)
+    if log is not None and not log.startswith("kafka:"):
+        # The environment's views are those of a log on Kafka, mostly the environment's; this one has none elsewhere.
+        named.pop("views", None)
     given = {name: value for name, value in (("log", log), ("views", views), ("actor", actor)) if value is not None}
     for name, value in (named | given).items():
         if not is_utf8(value):

@@ -23,6 +23,9 @@ pytest_plugins = ["tests.support.services"]
 # Where gRPC has threads, whatever process is started from here would begin with lines of gRPC's on its standard error.
 os.environ["GRPC_VERBOSITY"] = "NONE"
 
+# Whoever runs the tests may have a store of their own, which is none of the tests' business.
+for _name in [name for name in os.environ if name.startswith("EVENTSTORE_")]:
+    del os.environ[_name]
 
 EXAMPLE_HOME = Path(__file__).parent.parent / "compose" / "example-home"
 ROLLOUTS = "rollout-*.jsonl"

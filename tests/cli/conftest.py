@@ -138,9 +138,6 @@ def terminal(*, columns: int = 80) -> Iterator[tuple[int, int]]:
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in os.environ:
-        if name.startswith("EVENTSTORE_"):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TERM", "xterm")

@@ -164,7 +164,12 @@ def said_in(cli: CommandLine) -> str:
         ),
         (["--log", "postgres://h/t"], {}, "eventstore: '.*' is not a URL of a store; give sqlite:PATH, .*"),
         (["--log", "sqlite:x.db", "--views", "sqlite:y.db"], {}, "eventstore: on SQLite, log and views are .*"),
-        (["--log", "sqlite:x.db", "--views", "redis://h"], {}, "eventstore: 'redis:…' is not a URL of a store; .*"),
+        (["--log", "sqlite:x.db", "--views", "redis://h"], {}, "eventstore: on SQLite, log and views are .*"),
+        (
+            [],
+            {"EVENTSTORE_LOG": "sqlite:x.db", "EVENTSTORE_VIEWS": "redis://h"},
+            "eventstore: on SQLite, .*; leave --views and EVENTSTORE_VIEWS away, or give the same URL",
+        ),
         ([], {"EVENTSTORE_LOG": "nonsense"}, "eventstore: 'nonsense' is not a URL of a store; .*"),
         ([], {"EVENTSTORE_SYNCHRONOUS": "MAYBE"}, "eventstore: setting 'synchronous' is wrong: .*"),
         ([], {"EVENTSTORE_WITHIN": "0"}, "eventstore: setting 'within' is wrong: .*"),

@@ -20,7 +20,8 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "FILE", tmp_path / "demo" / "threads.db")
-    monkeypatch.setenv("EVENTSTORE_LOG", "sqlite:/nowhere/of-the-user.db")
+    monkeypatch.setenv("EVENTSTORE_LOG", "kafka://127.0.0.1:9/of-the-user")
+    monkeypatch.setenv("EVENTSTORE_VIEWS", "redis://127.0.0.1:9/0")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return module
 

@@ -225,3 +225,11 @@ def test_the_default_file_is_in_the_data_directory(
     capsys.readouterr()
     assert main(["list", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["items"]) == 8
+
+
+def test_a_file_that_is_named_is_read_where_the_environment_leads_to_a_cluster(
+    example: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENTSTORE_LOG", "kafka://127.0.0.1:9/threads")
+    monkeypatch.setenv("EVENTSTORE_VIEWS", "redis://127.0.0.1:9/0")
+    assert len(example.threads()) == 8

@@ -141,7 +141,7 @@ async def test_a_worker_takes_user_and_password_from_the_environment_and_no_text
 ) -> None:
     url = guarded.url("SECRET", sasl="PLAIN")
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("EVENTSTORE_")},
+        **os.environ,
         "EVENTSTORE_LOG": url,
         "EVENTSTORE_VIEWS": redis_url,
         "EVENTSTORE_KAFKA_USERNAME": "alice",
