@@ -176,7 +176,9 @@ class Commands:
             return await self._views.reach(position, thread_id, within=within), None
         except (ViewsBehind, ViewsUnavailable) as exc:
             state = await state_at(self._feed, thread_id, position)
-            told = ViewsBehind(f"the command for thread {thread_id} is written at {position} and counts; {exc}")
+            told = ViewsBehind(
+                f"the command for thread {thread_id} is written at {position} and counts: do not repeat it; {exc}"
+            )
             return ThreadView(state, position.offset + 1), told
 
     async def _counted(self, event: _CommandEvent, position: Position, head: Head) -> bool:

@@ -32,6 +32,7 @@ from eventstore.errors import (
     OutcomeUnknown,
     ThreadNotFound,
     UnknownThread,
+    ViewsBehind,
     WriterFenced,
 )
 from eventstore.events import Item, ItemsAppended
@@ -279,6 +280,9 @@ class LiveThreads:
                     raise WriterFenced(str(exc)) from exc
                 live.writer = self._new_writer(thread_id)
                 continue
+            except ViewsBehind:
+                # It is the writer; who that is shows in no view, so nobody has to wait for these.
+                pass
             live.history_mode = ThreadHistoryMode(view.state.summary.history_mode or "legacy")
             live.opening = False
             return

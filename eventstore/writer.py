@@ -209,7 +209,7 @@ class Writer:
             try:
                 view = await self._views.reach(position, self.thread_id, within=left * _FOR_THE_VIEWS)
             except (ViewsBehind, ViewsUnavailable) as exc:
-                behind = ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}")
+                behind = self._behind(position, exc)
             else:
                 if self._unseen is not None and self._unseen <= position:
                     self._unseen = None
@@ -243,9 +243,12 @@ class Writer:
         try:
             await self._views.reach(position, self.thread_id, within=within)
         except ViewsUnavailable as exc:
-            raise ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts; {exc}") from exc
+            raise self._behind(position, exc) from exc
         if self._unseen is not None and self._unseen <= position:
             self._unseen = None
+
+    def _behind(self, position: Position, exc: EventStoreError) -> ViewsBehind:
+        return ViewsBehind(f"thread {self.thread_id} is written up to {position} and counts: do not repeat it; {exc}")
 
     def abandon(self) -> None:
         """Stop verifying; nothing more is sent by itself."""

@@ -62,7 +62,7 @@ class EmbeddedViews:
             async with asyncio.timeout(within):
                 return await self._reached(position.offset + 1, thread_id)
         except TimeoutError as exc:
-            raise ViewsBehind(f"the views did not reach {position} within {within:g} s; try again") from exc
+            raise ViewsBehind(f"the views did not reach {position} within {round(within, 2):g} s") from exc
         except (LogUnavailable, ViewsUnavailable) as exc:
             raise ViewsBehind(f"it is in the log, and the views cannot be brought up to {position}: {exc}") from exc
 

@@ -85,7 +85,7 @@ class SharedViews:
         except TimeoutError as exc:
             raise ViewsBehind(
                 f"the views of partition {partition} are at {self._seen[partition]}, and did not reach {position} "
-                f"within {within:g} s; try again, and see whether its worker runs"
+                f"within {round(within, 2):g} s; see whether its worker runs"
             ) from exc
         return None if read.state is UNKNOWN_THREAD else ThreadView(read.state, read.mark.checkpoint)
 

@@ -98,7 +98,7 @@ def append(context: typer.Context, thread: ThreadArgument, json: AcknowledgedOpt
 
 async def _keep(store: Threads, thread_id: ThreadId, lines: Sequence[Line], before: int, as_json: bool) -> int:
     """Append and acknowledge the lines up to the first bad one; return how many items were kept in all."""
-    from eventstore.errors import EventStoreError
+    from eventstore.errors import Behind, EventStoreError
 
     good, error = _readable(lines)
     try:
@@ -109,8 +109,11 @@ async def _keep(store: Threads, thread_id: ThreadId, lines: Sequence[Line], befo
     if good:
         try:
             token = await store.flush_thread(thread_id)
+        except Behind as exc:
+            # Whoever pipes a long file has to know where to go on, or to begin again.
+            exc.args = (f"{exc}; kept so far: {counted(before + kept, 'item')}",)
+            raise
         except EventStoreError as exc:
-            # Whoever pipes a long file has to know where to begin again.
             exc.args = (f"{exc}; acknowledged before it: {counted(before, 'item')}",)
             raise
         told = f"acknowledged {counted(kept, 'item')}, {before + kept:,} in all"

@@ -93,6 +93,20 @@ async def test_a_token_of_one_process_is_waited_for_by_another_and_no_longer_tha
     assert "renamed" in shown
 
 
+async def test_what_counts_though_nobody_folds_it_is_not_to_be_appended_again() -> None:
+    async with a_log(partitions=1) as settings:
+        where = {"log": settings.log, "views": settings.views, "EVENTSTORE_WITHIN": "4"}
+        made = await ran("new", given=HELLO, **where)
+        thread = re.findall("thread ([-0-9a-f]{36}) is written up to", made.err)[0]
+        appended = await ran("append", thread, given=HELLO * 2, **where)
+        history = await ran("history", thread, "--json", **where)
+
+    assert (5, 5) == (made.code, appended.code), (made, appended)
+    assert "counts: do not repeat it; " in appended.err
+    assert appended.err.endswith("; kept so far: 2 items\n"), appended
+    assert 4 == len(history.lines)
+
+
 async def test_a_topic_is_made_checked_and_described() -> None:
     kafka = await joined().kafka()
     log = f"kafka://{kafka.bootstrap}/made-by-hand-{time.time_ns()}"

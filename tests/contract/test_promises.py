@@ -273,6 +273,22 @@ async def test_a_store_that_never_answers_in_time_says_that_the_outcome_is_unkno
     assert ["one", "two"] == await said(elsewhere, thread_id)
 
 
+async def test_a_thread_is_taken_over_while_the_views_are_behind(engine: Engine, elsewhere: ThreadStore) -> None:
+    """Who its writer is, is nothing that a reader of the views sees; what is flushed then is said to be behind."""
+    views = OvertakenViews()
+    store = await engine.open(through=views.through)
+    thread_id = await a_cold_thread(elsewhere, "one")
+    views.behind = True
+
+    await resume(store, thread_id)
+    await say(store, thread_id, "two")
+    with pytest.raises(ViewsBehind, match=r"is written up to .* and counts"):
+        await store.flush_thread(thread_id)
+
+    assert views.fired == 2
+    assert ["one", "two"] == await said(elsewhere, thread_id)
+
+
 async def test_while_the_views_are_behind_verdicts_come_from_the_log(engine: Engine, elsewhere: ThreadStore) -> None:
     views = OvertakenViews()
     store = await engine.open(through=views.through)
