@@ -242,7 +242,7 @@ class Writer:
         """Wait until the views have folded what is known to count."""
         try:
             await self._views.reach(position, self.thread_id, within=within)
-        except ViewsUnavailable as exc:
+        except (ViewsBehind, ViewsUnavailable) as exc:
             raise self._behind(position, exc) from exc
         if self._unseen is not None and self._unseen <= position:
             self._unseen = None
