@@ -34,9 +34,15 @@ async def audit(
     looking for more so many seconds after it has come to the end.
 
     Raises:
+        InvalidRequest: `since` is in a partition that the log does not have.
         LogTruncated: The log's beginning is gone, and with it the ground for any verdict.
         LogUnavailable: The log cannot be reached.
     """
+    if since is not None and since.partition >= feed.partitions:
+        raise InvalidRequest(
+            f"there is no partition {since.partition}, the last one is {feed.partitions - 1}; give a position as "
+            "eventstore events shows it, e.g. 0:12"
+        )
     auditor = Auditor()
     if thread_id is not None:
         starts = {feed.partition_of(thread_id): 0}

@@ -75,6 +75,7 @@ def test_ids(example: CommandLine, command: str, thread: str, sentence: str) -> 
         (["history", NAMED, "--as-of", "noon"], "eventstore: 'noon' is neither a version nor a time; give e.g. .*"),
         (["events", "--since", "here"], "eventstore: 'here' is no position; give one as eventstore events shows it.*"),
         (["events", "--since", "0:-1"], "eventstore: '0:-1' is no position; .*"),
+        (["events", "--since", "1:0"], "eventstore: there is no partition 1, the last one is 0; give .*"),
         (["events", UNKNOWN], f"eventstore: thread {UNKNOWN} not found"),
         (["archive", ARCHIVED], f"eventstore: no rollout found for thread id {ARCHIVED}"),
         (["unarchive", NAMED], f"eventstore: no archived rollout found for thread id {NAMED}"),
