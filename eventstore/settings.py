@@ -64,7 +64,8 @@ class Settings(BaseModel):
         """The server that keeps the store.
 
         Raises:
-            InvalidRequest: The URL is malformed, one of views is given as well, or a token would travel in the open.
+            InvalidRequest: The URL is malformed, one of views is given as well, or a token would travel in the open or
+                not at all.
         """
         from eventstore.remote.url import RemoteUrl
 
@@ -73,6 +74,11 @@ class Settings(BaseModel):
         url = RemoteUrl.parse(self.log)
         if self.server_token and not url.keeps_secrets:
             raise InvalidRequest(f"a token would travel to {url.address} for all to read; begin the URL with grpcs://")
+        if not all("!" <= character <= "~" for character in self.server_token):
+            raise InvalidRequest(
+                "EVENTSTORE_SERVER_TOKEN is no token: there is a blank, a line break or what is not ASCII in it; "
+                "set it to the TOKEN of a line of the server's --tokens"
+            )
         return url
 
     @cached_property

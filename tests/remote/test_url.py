@@ -78,3 +78,10 @@ def test_a_token_travels_where_nobody_else_reads_it_and_nowhere_else(url: str, k
         with pytest.raises(InvalidRequest, match="grpcs://") as told:
             _ = settings.remote
         assert "a-secret" not in str(told.value) + repr(settings)
+
+
+@pytest.mark.parametrize("token", ["a-secret-of-somebody\n", "a-secret of somebody", "a-secret-of-sömebody", "\0" * 16])
+def test_a_token_that_no_call_can_show_is_told(token: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"EVENTSTORE_SERVER_TOKEN is no token: .*; set it to") as told:
+        _ = Settings(log="grpc://127.0.0.1:9", server_token=token).remote
+    assert "a-secret" not in str(told.value)
