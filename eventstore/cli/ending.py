@@ -56,6 +56,8 @@ def _run(arguments: Sequence[str]) -> int:
     gc.disable()
     # Plugins are looked for in the metadata of every package installed, which takes longer than the rest of pydantic.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # gRPC writes lines of its own to standard error, of what is told in a sentence or a log line anyway.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _let_any_text_through()
     from typer import Abort, TyperException
 

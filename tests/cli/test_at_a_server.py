@@ -138,3 +138,20 @@ def test_views_are_the_servers(served_nowhere: AtAServer) -> None:
 
     assert 2 == ended.code
     assert "leave --views" in ended.err
+
+
+def test_nothing_but_the_sentence_is_said_of_a_certificate_that_is_none(
+    served_nowhere: AtAServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: list[subprocess.Popen[bytes]],
+) -> None:
+    """gRPC writes its own lines to standard error unless it is told not to."""
+    monkeypatch.delenv("GRPC_VERBOSITY")
+    (tmp_path / "ca.pem").write_text("no certificate")
+    process = served_nowhere.started("--log", f"grpcs://127.0.0.1:9?ca={tmp_path / 'ca.pem'}", "list")
+    processes.append(process)
+    out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, out, err.count(b"\n")) == (4, b"", 1), err
+    assert err.startswith(b"eventstore: the server at 127.0.0.1:9 ")
