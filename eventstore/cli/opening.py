@@ -116,7 +116,10 @@ def with_threads(
 def run_cancellable(work: Coroutine[Any, Any, T]) -> T:
     """Run the work in a loop of its own, where Ctrl-C cancels it."""
     import asyncio
+    import logging
 
+    # What the brokers did is in the error's sentence; Python prints logs that nobody handles to standard error.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     with asyncio.Runner() as runner:
         # Made while Ctrl-C still ends the process: asyncio heeds it only once it runs something.
         runner.get_loop()
