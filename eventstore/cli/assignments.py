@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from eventstore.codex.moments import micros
 from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
 from eventstore.errors import InvalidRequest
 from eventstore.jsontext import MalformedJson, loads
@@ -14,6 +15,8 @@ from eventstore.jsontext import MalformedJson, loads
 _GIT = "git."
 _JSON_FIELDS = frozenset({"source", "approval_mode", "permission_profile", "token_usage"})
 """Their values may be JSON; anything that is none is taken as a text."""
+_TIMES = frozenset({"created_at", "updated_at"})
+"""Their values are times as people write them: pydantic takes a number for seconds since 1970, and so a year."""
 _NOT_SHOWN = frozenset({"rollout_path", "advance_recency_at", "project_id"})
 """Fields of the contract which no view shows: to set one would change nothing that anybody sees."""
 
@@ -57,6 +60,8 @@ def _value(name: str, text: str) -> Any:
         return None
     if name == "name" and not text.strip():
         raise InvalidRequest("Thread name cannot be empty.")
+    if name in _TIMES and micros(text) is None:
+        raise InvalidRequest(f"{name} cannot be {text!r}: give a time such as 2026-05-01T12:00:00Z")
     if name not in _JSON_FIELDS:
         return text
     try:

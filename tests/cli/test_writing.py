@@ -193,6 +193,7 @@ def test_metadata_is_set_and_cleared(cli: CommandLine, thread: str) -> None:
         (["model=a", "model=b"], "model is given twice; give it once"),
         (["model=a", "created_at=soon"], "created_at cannot be 'soon': "),
         (["created_at=2026-01-01T00:00:00"], "created_at cannot be "),
+        (["created_at=2026"], "created_at cannot be '2026': give a time such as 2026-05-01T12:00:00Z"),
         (["memory_mode=maybe"], "memory_mode cannot be 'maybe': Input should be 'enabled' or 'disabled'"),
         (["created_at=0001-01-01T00:00:00+14:00"], "created_at cannot be "),
         (["approval_mode=3"], "approval_mode cannot be 3: give a text or an object"),
