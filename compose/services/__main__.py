@@ -144,9 +144,20 @@ async def clear(folder: Path) -> None:
 
 @contextmanager
 def only_one(state: Path) -> Iterator[None]:
-    """Keep others from starting or stopping the same services."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("w") as lock:
+    """Keep others from starting or stopping the same services.
+
+    Raises:
+        ServiceError: The folder cannot be used, or is somebody else's: what is amiss in it would be deleted.
+    """
+    mark = state / "lock"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        if not mark.exists() and any(state.iterdir()):
+            raise ServiceError(f"{state} holds something else; give a folder of its own with --state")
+        lock = mark.open("w")
+    except OSError as exc:
+        raise ServiceError(f"{state} cannot be used: {exc.strerror}; give another folder with --state") from exc
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

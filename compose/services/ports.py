@@ -19,6 +19,8 @@ RANGE = range(20_000, 32_000)
 """Below what systems give to outgoing connections. From there, a client that tries again and again to reach a server
 that is down would one day be given the server's own port, connect to itself and keep it."""
 
+_LAST = 65_535
+
 
 class Ports:
     """Ports that are ours within this block: others who choose by this class pass them by."""
@@ -40,8 +42,10 @@ class Ports:
         """Return this port, which nobody else chose.
 
         Raises:
-            ServiceError: Somebody did.
+            ServiceError: Somebody did, or there is no such port.
         """
+        if not 0 < port <= _LAST:
+            raise ServiceError(f"{port} is no port; give one from 1 to {_LAST}")
         if not self._claim(port):
             raise ServiceError(f"port {port} is used by another program")
         return port

@@ -45,6 +45,7 @@ def compose(pytestconfig: pytest.Config) -> Iterator[Compose]:
     run = pytestconfig.stash[RUN]
     run.watch()
     made = Compose(run.own_folder())
+    (made.state / "lock").touch()  # the folder is theirs, whatever a test puts there first
     yield made
     made("down", "--delete")
 
@@ -98,6 +99,34 @@ def test_a_port_in_use_is_said_and_nothing_stays_behind(compose: Compose) -> Non
         assert f"up: port {port} is used by another program" in refused.stderr
         assert "" == refused.stdout
     assert {Standing.GONE} >= {node.standing for node in compose.nodes.values()}
+
+
+def test_a_folder_that_holds_something_else_is_left_as_it_is(compose: Compose, tmp_path: Path) -> None:
+    """`kafka` and `redis` in it would be taken for what a start left behind that did not succeed."""
+    precious = tmp_path / "kafka" / "precious"
+    precious.parent.mkdir()
+    precious.write_text("precious")
+    for words in (("up",), ("down", "--delete")):
+        refused = compose(*words, "--state", str(tmp_path))
+        assert (1, "") == (refused.returncode, refused.stdout)
+        assert f"{words[0]}: {tmp_path} holds something else; give a folder of its own with --state\n" == refused.stderr
+    assert [precious] == [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--kafka-port", "99999"), "99999 is no port; give one from 1 to 65535"),
+        (("--redis-port", "65535", "--redis-replica"), "65536 is no port; give one from 1 to 65535"),
+        (("--state", "/dev/null"), "/dev/null cannot be used: .*; give another folder with --state"),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_a_sentence(compose: Compose, words: tuple[str, ...], sentence: str) -> None:
+    refused = compose("up", *words)
+
+    assert (1, "") == (refused.returncode, refused.stdout)
+    assert re.fullmatch(f"up: {sentence}\n", refused.stderr), refused.stderr
+    assert not compose.nodes
 
 
 def test_a_broker_that_dies_while_it_starts_is_quoted(compose: Compose) -> None:
