@@ -40,6 +40,8 @@ class SqliteFile:
         self.within = within
         self.synchronous = synchronous
         self._in_force = ""
+        self._place = os.path.abspath(self.path)
+        self._opened: tuple[int, int] | None = None
         self.identity = ""
         """Names the log in the file; known once it is open."""
         self.migrated_from: Path | None = None
@@ -129,9 +131,19 @@ class SqliteFile:
             self._in_force = wanted
         return Immediate(connection, self.path, within=self.writing.patience)
 
+    def must_be_there(self) -> None:
+        """See that the path still leads to what is open: SQLite would go on writing to a file that is gone.
+
+        Raises:
+            LogUnavailable: The file was removed, or another one has its name.
+        """
+        if self.path != MEMORY and _inode(self._place) != self._opened:
+            raise LogUnavailable(f"{self.path} was removed or replaced while it was open; open the store again")
+
     def _both(self, upgrades: Sequence[str]) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         """Open the writing and the reading connection, which in memory are one."""
         first = self._prepared(upgrades)
+        self._opened = _inode(self._place)
         try:
             return first, first if self.path == MEMORY else self._connected()
         except BaseException:
@@ -172,6 +184,15 @@ class SqliteFile:
                 raise
         except sqlite3.Error as exc:
             raise translated(exc, self.path) from exc
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    """Return what the path leads to, on which device; None if it leads nowhere."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _wait_in_the_room(connection: sqlite3.Connection) -> None:

@@ -103,6 +103,7 @@ class SqliteLog:
             with self._file.transaction(connection, durable=True):
                 for append in appends:
                     append.result = append.work(connection)
+                self._file.must_be_there()
         except BaseException as exc:
             error = exc
         for append in appends:

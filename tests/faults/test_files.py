@@ -429,6 +429,42 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    other = path.with_suffix(".other")
+    other.touch()
+    other.replace(path)
+
+
+@pytest.mark.parametrize("lose", [removed, replaced])
+async def test_nothing_is_acknowledged_into_a_file_that_is_not_there_any_more(
+    path: Path, lose: Callable[[Path], None]
+) -> None:
+    """SQLite goes on writing to what it opened, which is gone with the last process that has it open."""
+    async with open_store(f"sqlite:{path}") as store:
+        thread_id = await a_live_thread(store, "kept")
+        lose(path)
+
+        with pytest.raises(OutcomeUnknown, match="removed or replaced"):
+            await say(store, thread_id, "lost")
+        with pytest.raises(LogUnavailable, match=f"^{path} was removed or replaced .*; open the store again$"):
+            await store.flush_thread(thread_id)
+        with pytest.raises(LogUnavailable, match="removed or replaced"):
+            await patch(store, thread_id, name="lost")
+
+
+async def test_a_file_is_found_again_from_another_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    async with open_store(f"sqlite:{path.name}") as store:
+        monkeypatch.chdir("/")
+        thread_id = await a_live_thread(store, "kept")
+
+        assert ["kept"] == await said(store, thread_id)
+
+
 @pytest.mark.parametrize("turn", range(3))
 async def test_a_lock_that_is_held_too_long_is_an_answer_and_nothing_is_written(path: Path, turn: int) -> None:
     async with opened(path, within=0.2) as parts:
