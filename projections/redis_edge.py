@@ -6,7 +6,8 @@ change a setting. No text and no `repr` ever shows a password.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from urllib.parse import parse_qsl, urlsplit
 
 from redis import exceptions
 
@@ -14,6 +15,8 @@ from eventstore.errors import EventStoreError, InvalidRequest, TopicMisconfigure
 from projections.ports import DamagedView
 
 _DEFAULT_PORT = 6379
+_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+"""Parameters that redis-py takes from a URL. The others it knows are not for a URL to say, or it stumbles over them."""
 _OLDEST = 7
 """The first major version whose scripts say whether they write: a reading one runs when memory is full."""
 _REPLICA = "is a replica, which may lag; give the address of a master"
@@ -31,12 +34,30 @@ def address_of(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or _DEFAULT_PORT
+        host, port = parts.hostname, _DEFAULT_PORT if parts.port is None else parts.port
+        parameters = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
-        parts, host, port = urlsplit(""), None, 0
-    if parts.scheme not in ("redis", "rediss") or not host:
-        raise InvalidRequest("the URL of the views is none of a Redis; give redis://HOST:PORT or rediss://HOST:PORT")
+        raise _no_url() from None
+    known = _FILES if parts.scheme == "rediss" else frozenset()
+    names = [name for name, value in parameters if value]
+    if (
+        parts.scheme not in ("redis", "rediss")
+        or not (host and port)
+        or re.fullmatch(r"/?\d*", parts.path, re.ASCII) is None
+        or parts.fragment
+        or not known.issuperset(names)
+        or len(parameters) > len(set(names))
+    ):
+        raise _no_url()
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _no_url() -> InvalidRequest:
+    # The URL may hold a password.
+    return InvalidRequest(
+        "the URL of the views is none of a Redis; give redis://HOST:PORT/DB, or with TLS rediss://HOST:PORT/DB, which "
+        f"?{'&'.join(f'{name}=FILE' for name in sorted(_FILES))} may follow"
+    )
 
 
 def translated(exc: Exception, address: str) -> EventStoreError:
