@@ -59,6 +59,7 @@ class SharedViews:
         self._feed = feed
         self._partitions = partitions
         self._within = within
+        self._what_to_do = f"see whether {shards.address} answers and the workers run"
         # Less than a deadline, at which nobody would hear what is wrong.
         self._patience = min(_PATIENCE, within / 2)
         self._stored = RedisViews(shards, partition_of=feed.partition_of)
@@ -217,9 +218,7 @@ class SharedViews:
         """Return the error for a page that the views did not come to within its time."""
         behind = {partition: goal for partition, goal in goals.items() if goal > self._seen[partition]}
         if not behind:
-            return ViewsUnavailable(
-                f"the views did not come far enough within {self._within:g} s; see whether the workers run"
-            )
+            return ViewsUnavailable(f"the views did not come far enough within {self._within:g} s; {self._what_to_do}")
         partition, goal = min(behind.items())
         return ViewsBehind(
             f"the views of partition {partition} are at {self._seen[partition]}, and did not come to {goal} within "
@@ -282,7 +281,7 @@ class SharedViews:
             async with asyncio.timeout(self._within):
                 yield
         except TimeoutError as exc:
-            raise ViewsUnavailable(f"{what} within {self._within:g} s; see whether the workers run") from exc
+            raise ViewsUnavailable(f"{what} within {self._within:g} s; {self._what_to_do}") from exc
 
 
 class _Patience:
