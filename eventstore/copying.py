@@ -119,21 +119,21 @@ class Meaning(NamedTuple):
     """Of all items that were admitted, in order."""
 
 
-async def first_unequal(one: EventFeed, other: EventFeed) -> tuple[ThreadId, str] | None:
-    """Fold both logs from their starts; return the first thread that they say otherwise of, and what; None if none.
+async def first_unequal(source: EventFeed, target: EventFeed) -> tuple[ThreadId, str] | None:
+    """Fold both logs from their starts; return the first thread that is not the same in both, and why in words.
 
     Raises:
         UnreadableEvent: One of them has a record which this version cannot understand.
         LogUnavailable: One of them cannot be reached.
     """
-    ours, theirs = await meanings(one), await meanings(other)
+    ours, theirs = await meanings(source), await meanings(target)
     for thread_id in sorted({*ours, *theirs}):
         here, there = ours.get(thread_id), theirs.get(thread_id)
         if here is None or there is None:
-            return thread_id, "the thread, which is in one of them only"
+            return thread_id, f"is in the {'source' if there is None else 'target'} only"
         for name, value in here._asdict().items():
             if value != getattr(there, name):
-                return thread_id, name
+                return thread_id, f"is not the same in both: {name} differs"
     return None
 
 

@@ -56,7 +56,7 @@ async def _copy(source: Settings, target: Settings, verify: bool) -> int:
             return 0
         unequal = await first_unequal(one.feed, other.feed)
         if unequal is not None:
-            print(f"thread {unequal[0]} is not the same in both: {unequal[1]} differs")
+            print(f"thread {unequal[0]} {unequal[1]}")
             return _DIFFERENT
     print("every thread is the same in both")
     return 0

@@ -226,3 +226,13 @@ def wait_until_acknowledged(writer: subprocess.Popen[bytes], total: int) -> None
     assert writer.stdout is not None
     while not writer.stdout.readline().decode().endswith(f", {total:,} in all\n"):
         assert writer.poll() is None
+
+
+def test_a_copy_is_compared_with_what_it_is_of(example: CommandLine, tmp_path: Path) -> None:
+    copy = example.on(tmp_path / "copy.db")
+    words = ("copy", "--from", example.url, "--to", copy.url, "--verify")
+    assert example.done(*words).out.endswith("every thread is the same in both\n")
+    own = copy.done("new", given=asked("hello")).out.strip()
+
+    differs = example(*words)
+    assert (differs.code, differs.out.splitlines()[1]) == (1, f"thread {own} is in the target only")
