@@ -193,10 +193,19 @@ def load_settings(*, log: str | None = None, views: str | None = None, actor: st
 
 
 def default_file() -> Path:
-    """Return where threads are kept when nothing else is said."""
+    """Return where threads are kept when nothing else is said.
+
+    Raises:
+        InvalidRequest: Nobody's home is known.
+    """
     from platformdirs import user_data_path
 
-    return user_data_path("eventstore") / "threads.db"
+    try:
+        return user_data_path("eventstore") / "threads.db"
+    except RuntimeError as exc:
+        raise InvalidRequest(
+            "there is no home to keep a file in; give --log sqlite:PATH, or set EVENTSTORE_LOG or HOME"
+        ) from exc
 
 
 def _named_in(environment: Mapping[str, str]) -> dict[str, str]:

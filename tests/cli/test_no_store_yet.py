@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pwd
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -86,6 +88,26 @@ def test_what_a_fresh_install_cannot_do_makes_nothing(
     out, err = capsys.readouterr()
     assert (out, err.count("\n"), sentence in err) == ("", 1, True)
     assert there(tmp_path) == []
+
+
+@pytest.mark.parametrize("words", [["list"], ["doctor"], ["import", str(EXAMPLE_HOME)]])
+def test_where_nobodys_home_is_known_a_file_has_to_be_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """In a container, a process may run as a user whom no file knows."""
+
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert told.err == (
+        "eventstore: there is no home to keep a file in; give --log sqlite:PATH, or set EVENTSTORE_LOG or HOME\n"
+    )
 
 
 def test_the_first_command_that_keeps_something_makes_the_store(empty: CommandLine, tmp_path: Path) -> None:
