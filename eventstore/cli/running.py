@@ -24,7 +24,7 @@ _LEAVE_WITHIN = 10.0
 
 
 def told_to_end() -> asyncio.Future[None]:
-    """Return what is done when SIGTERM or Ctrl-C has come; from now on they do nothing else."""
+    """Return what is done when SIGTERM, SIGHUP or Ctrl-C has come; from now on they do nothing else."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
 
@@ -32,8 +32,10 @@ def told_to_end() -> asyncio.Future[None]:
         if not told.done():
             told.set_result(None)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        # What whoever started this has it ignore (nohup) stays ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, tell)
     return told
 
 

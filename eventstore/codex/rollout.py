@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -91,12 +92,13 @@ def parse_line(line: str | bytes, *, at: int = 0) -> Item | None:
 def read_lines(stream: Iterable[bytes]) -> Iterator[Item | BadLine]:
     """Yield the lines of a rollout file: items and bad lines, in order, nothing for blank ones.
 
-    A line without a time is taken to be as old as the one before it.
+    A line without a time is taken to be as old as the one before it. A byte-order mark, which some editors leave at a
+    file's beginning, is none of its text.
     """
     at = 0
     for number, line in enumerate(stream, 1):
         try:
-            item = parse_line(line, at=at)
+            item = parse_line(line.removeprefix(BOM_UTF8) if number == 1 else line, at=at)
         except MalformedLine as exc:
             yield BadLine(number, str(exc))
             continue

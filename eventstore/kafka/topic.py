@@ -91,7 +91,8 @@ async def create(url: KafkaUrl, *, partitions: int, replicas: int, min_insync: i
         if error is kafka.TopicAlreadyExistsError:
             raise InvalidRequest(f"topic {url.topic} is at {url.where} already; see it with eventstore topic describe")
         if error is not kafka.NoError:
-            raise InvalidRequest(f"topic {url.topic} cannot be made: {message or error.__name__}")
+            fewer = "; with fewer brokers give --replicas" if error is kafka.InvalidReplicationFactorError else ""
+            raise InvalidRequest(f"topic {url.topic} cannot be made: {message or error.__name__}{fewer}")
     async with _reading(url, within) as reader:
         await _ends(reader)
 
@@ -141,7 +142,7 @@ def judged(facts: TopicFacts) -> list[Finding]:
     replicas = min(len(partition.replicas) for partition in facts.partitions)
     min_insync = int(facts.settings.get("min.insync.replicas", "1"))
     if replicas < REPLICAS:
-        findings.append(Finding(f"there are {replicas} replicas; with {REPLICAS} a broker may be lost", loses=False))
+        findings.append(Finding(f"replicas: {replicas}; with {REPLICAS} a broker may be lost", loses=False))
     elif min_insync < MIN_INSYNC:
         findings.append(
             Finding(

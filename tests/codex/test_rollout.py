@@ -260,6 +260,15 @@ def test_any_time_and_type_can_be_written() -> None:
     assert line == {"timestamp": "9999-12-31T23:59:59.999Z", "type": 'a "type"\ud83d', "payload": {}}
 
 
+def test_a_byte_order_mark_is_none_of_a_files_text() -> None:
+    file = io.BytesIO(b"\xef\xbb\xbf" + f"{PLAIN}\n".encode() + b"\xef\xbb\xbf" + PLAIN.encode())
+
+    first, second = read_lines(file)
+
+    assert first == parsed(PLAIN)
+    assert isinstance(second, BadLine), "anywhere else it is something odd"
+
+
 def test_reading_a_file_goes_on_after_bad_lines() -> None:
     file = io.BytesIO(f'{PLAIN}\n\n{{"torn\n{PLAIN}\r\n{{"type":"x","payload":1}}\n{{"type":"y"}}'.encode())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import sys
 import urllib.request
@@ -21,7 +22,9 @@ from eventstore.serve.codex_service import SERVICE
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.server import Address
 from eventstore.settings import Settings
+from eventstore.wiring import open_embedded
 from tests.support.serving import ROOT, a_server
+from tests.support.threads import said
 from tests.support.wire import CodexWire, told
 
 
@@ -83,6 +86,19 @@ async def test_it_says_what_codex_has_to_be_told_and_how_well_it_is(settings: Se
     assert 'eventstore_call_seconds_count{method="FlushThread",status="INVALID_ARGUMENT"} 1.0' in metrics
     assert "eventstore_live_writers 1.0" in metrics
     assert "ok\n" == ready
+
+
+@pytest.mark.parametrize("told_by", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_whoever_tells_it_to_end_has_all_that_it_took_stored(
+    settings: Settings, tmp_path: Path, told_by: signal.Signals
+) -> None:
+    async with a_server(settings, tmp_path) as server:
+        thread, codex = new_thread_id(), CodexWire(server.address)
+        await codex.create(thread)
+        await codex.append(thread, "not flushed")
+        await server.end(told_by)
+    async with open_embedded(settings) as embedded:
+        assert ["not flushed"] == await said(embedded.store, thread)
 
 
 def fetched(url: str) -> str:

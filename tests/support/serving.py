@@ -30,9 +30,9 @@ class ServerProcess:
     """The line for Codex's config.toml, as the server printed it."""
     errors: Path
 
-    async def end(self) -> None:
+    async def end(self, told: signal.Signals = signal.SIGTERM) -> None:
         """Tell it to end, and see that it did so in good order."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(told)
         code = await asyncio.wait_for(self.process.wait(), PATIENCE)
         assert code == 0, self.errors.read_text()[-4_000:]
 
