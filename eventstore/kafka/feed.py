@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -20,17 +21,20 @@ from eventstore.kafka.records import LoggedRecord, entry_of, fingerprint_of, key
 from eventstore.ports import Entry
 
 _SEQUENTIAL_BYTES: Final = 512 * 1024
-"""Bytes asked for by a request that reads on and on. Of each partition that is read, as much is kept in memory."""
-_READ_OVER: Final = 256 * 1024
+"""Bytes asked for by a request that reads on and on."""
+_READ_OVER_BYTES: Final = 256 * 1024
 """Bytes of foreign records that are read over rather than jumped across: as long takes a request."""
+_READ_OVER_RECORDS: Final = 256
+"""The same in records: well packed, 256 KiB hold thousands, and those take many times as long to unpack."""
 _RANDOM_BYTES: Final = 16 * 1024
 """Bytes asked for beyond what a range is estimated at: a batch has other records too."""
 _FETCHED_BYTES: Final = 4 * 1024 * 1024
 """Bytes of a thread's own records after which a fetch stops: bounds the memory of whoever reads large ones."""
 _RANGES_AT_FIRST, _RANGES_AT_ONCE = 2, 8
 """Ranges of one fetch under way together: few until they have proved small, for each may bear a record of 16 MiB."""
-_REQUESTS_AT_ONCE: Final = 32
-"""Of all fetches of this process: more would only wait in the brokers, and hold memory here."""
+_FETCHES_AT_ONCE: Final = 8
+"""Of this process; others wait for their turn and hold no records meanwhile. More would not end sooner: the time goes
+into asking and unpacking, which this process does one after the other."""
 _FIRST_GUESS: Final = 1024
 """Bytes of a record in a partition of which nothing was read yet."""
 
@@ -71,7 +75,7 @@ class KafkaFeed:
         self._reader = reader
         self._kept: dict[int, tuple[int, Chunk]] = {}
         """By partition: what was fetched and not yet asked for, and the offset that it goes on from."""
-        self._places = asyncio.Semaphore(_REQUESTS_AT_ONCE)
+        self._places = asyncio.Semaphore(_FETCHES_AT_ONCE)
         self._record_bytes: dict[int, float] = {}
         self.explained = Explained()
 
@@ -101,7 +105,9 @@ class KafkaFeed:
         if begins != start:
             chunk = None
         while chunk is None or not chunk.records:
-            chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES)
+            # No more than is asked for: of each partition the rest of the last batch stays in memory.
+            async with self._place():
+                chunk = await self._chunk(partition, start, size=self._size_of(partition, limit), limit=limit)
             if chunk.next >= chunk.end and not chunk.records:
                 return []
             start = chunk.next
@@ -114,7 +120,8 @@ class KafkaFeed:
         partition, key = self.partition_of(thread_id), key_of(thread_id)
         self.explained.replays += start == 0 < stop
         while start < stop:
-            chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES, stop=stop, key=key)
+            async with self._place():
+                chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES, stop=stop, key=key)
             self.explained.own += len(chunk.records)
             if chunk.records:
                 yield [entry_of(record, partition, self._reader.partitions) for record in chunk.records]
@@ -124,16 +131,17 @@ class KafkaFeed:
 
     async def fetch(self, thread_id: ThreadId, offsets: Sequence[int]) -> Sequence[Sequence[Item]]:
         partition, key = self.partition_of(thread_id), key_of(thread_id)
-        ranges = planned(offsets, reach=max(1, int(_READ_OVER / self._bytes_a_record(partition))))
-        found = await self._first_of(partition, key, ranges)
-        self.explained.own += len(found)
-        return [codec().items(record.value or b"", fingerprint_header=fingerprint_of(record)) for record in found]
+        reach = min(_READ_OVER_RECORDS, max(1, int(_READ_OVER_BYTES / self._bytes_a_record(partition))))
+        async with self._place():
+            found = await self._first_of(partition, key, planned(offsets, reach=reach))
+            self.explained.own += len(found)
+            return [codec().items(record.value or b"", fingerprint_header=fingerprint_of(record)) for record in found]
 
     async def _first_of(self, partition: int, key: bytes, ranges: Sequence[Range]) -> list[LoggedRecord]:
         """Return the wanted records of the first ranges, until enough bytes are in memory."""
         found: list[LoggedRecord] = []
         done, at_once = 0, _RANGES_AT_FIRST
-        while done < len(ranges) and _size_of(found) < _FETCHED_BYTES:
+        while done < len(ranges) and _bytes_in(found) < _FETCHED_BYTES:
             together = ranges[done : done + at_once]
             parts = await asyncio.gather(*(self._range(partition, key, place) for place in together))
             for place, records in zip(together, parts, strict=True):
@@ -149,9 +157,9 @@ class KafkaFeed:
         found: list[LoggedRecord] = []
         start = place.first
         self.explained.ranges += 1
-        while start < place.stop and _size_of(found) < _FETCHED_BYTES:
-            size = int((place.stop - start) * self._bytes_a_record(partition)) + _RANDOM_BYTES
-            chunk = await self._chunk(partition, start, size=min(size, _SEQUENTIAL_BYTES), stop=place.stop, key=key)
+        while start < place.stop and _bytes_in(found) < _FETCHED_BYTES:
+            size = self._size_of(partition, place.stop - start)
+            chunk = await self._chunk(partition, start, size=size, stop=place.stop, key=key)
             found += [record for record in chunk.records if record.offset in wanted]
             if chunk.next == start:
                 break  # the log ends before
@@ -167,9 +175,9 @@ class KafkaFeed:
             )
         return found
 
-    async def _chunk(
-        self, partition: int, start: int, *, size: int, stop: int | None = None, key: bytes | None = None
-    ) -> Chunk:
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for one's turn to fetch, in the order of asking."""
         try:
             async with asyncio.timeout(self._reader.within):
                 await self._places.acquire()
@@ -178,9 +186,21 @@ class KafkaFeed:
                 f"so many threads are being read that the next had to wait {self._reader.within:g} s; try again"
             ) from exc
         try:
-            chunk = await self._reader.chunk(partition, start, size=size, stop=stop, key=key)
+            yield
         finally:
             self._places.release()
+
+    async def _chunk(
+        self,
+        partition: int,
+        start: int,
+        *,
+        size: int,
+        limit: int | None = None,
+        stop: int | None = None,
+        key: bytes | None = None,
+    ) -> Chunk:
+        chunk = await self._reader.chunk(partition, start, size=size, limit=limit, stop=stop, key=key)
         if chunk.record_bytes is not None:
             self._record_bytes[partition] = chunk.record_bytes
         self.explained.requests += 1
@@ -188,11 +208,15 @@ class KafkaFeed:
         self.explained.bytes += chunk.bytes
         return chunk
 
+    def _size_of(self, partition: int, records: int) -> int:
+        """Say how many bytes to ask for to get so many records that lie together."""
+        return min(_SEQUENTIAL_BYTES, int(records * self._bytes_a_record(partition)) + _RANDOM_BYTES)
+
     def _bytes_a_record(self, partition: int) -> float:
         return self._record_bytes.get(partition, _FIRST_GUESS)
 
 
-def _size_of(records: Sequence[LoggedRecord]) -> int:
+def _bytes_in(records: Sequence[LoggedRecord]) -> int:
     return sum(len(record.value or b"") for record in records)
 
 

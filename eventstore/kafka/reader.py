@@ -117,12 +117,19 @@ class KafkaReader:
         return await self._offset(partition, _EARLIEST)
 
     async def chunk(
-        self, partition: int, start: int, *, size: int, stop: int | None = None, key: bytes | None = None
+        self,
+        partition: int,
+        start: int,
+        *,
+        size: int,
+        limit: int | None = None,
+        stop: int | None = None,
+        key: bytes | None = None,
     ) -> Chunk:
         """Return records from offset `start` on (before `stop`, of that key only), of at least one batch, if any.
 
         `size` is how many bytes are asked for; a larger batch comes whole, and of much that was packed into few bytes
-        only the first part.
+        only the first part. With `limit` records there are no further batch is unpacked.
 
         Raises:
             LogTruncated: The partition does not hold `start`.
@@ -132,7 +139,7 @@ class KafkaReader:
         request = FetchRequest(0, 0, size, _READ_UNCOMMITTED, [(self._url.topic, [(partition, start, size)])])
         try:
             (_, _, end, *_, payload) = await self._ask(partition, request)
-            chunk = _parsed(payload, start, stop=stop, key=key, end=end)
+            chunk = _parsed(payload, start, limit=limit, stop=stop, key=key, end=end)
         except kafka.OffsetOutOfRangeError as exc:
             first = await self.beginning(partition)
             raise LogTruncated(
@@ -247,15 +254,13 @@ class KafkaReader:
             await asyncio.sleep(_AGAIN_AFTER)
 
 
-def _parsed(payload: bytes, start: int, *, stop: int | None, key: bytes | None, end: int) -> Chunk:
+def _parsed(payload: bytes, start: int, *, limit: int | None, stop: int | None, key: bytes | None, end: int) -> Chunk:
     """Return the records of a fetched payload that lie at `start` or behind, and before `stop`."""
     batches, source = MemoryRecords(payload), memoryview(payload)
     records: list[LoggedRecord] = []
     first: int | None = None
     following, unpacked, looked_at, at = start, 0, 0, 0
-    while batches.has_next():
-        if unpacked >= _UNPACKED_BYTES:
-            return Chunk(records, following, end, len(payload), looked_at)
+    while batches.has_next() and unpacked < _UNPACKED_BYTES and (limit is None or len(records) < limit):
         batch, begins = batches.next_batch(), at
         at += size_of(source, begins)
         first = batch.base_offset if first is None else first
@@ -266,10 +271,14 @@ def _parsed(payload: bytes, start: int, *, stop: int | None, key: bytes | None, 
             raise LogUnavailable(f"the batch at offset {batch.base_offset} came damaged; read it again")
         for record in records_of(batch, source[begins:at]):
             if stop is not None and record.offset >= stop:
-                return Chunk(records, stop, end, len(payload), looked_at)
+                break
             looked_at += 1
             if record.offset >= start and (key is None or record.key == key):
                 records.append(record)
                 unpacked += len(record.value or b"")
-    spanned = 0 if first is None else following - first
-    return Chunk(records, following, end, len(payload), looked_at, len(payload) / spanned if spanned > 0 else None)
+        if stop is not None and following >= stop:
+            break
+    record_bytes = None if first is None else at / (following - first)
+    return Chunk(
+        records, following if stop is None else min(following, stop), end, len(payload), looked_at, record_bytes
+    )

@@ -7,7 +7,6 @@ import random
 import time
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import ViewsBehind, ViewsUnavailable
@@ -15,7 +14,7 @@ from eventstore.settings import Settings
 from eventstore.wiring import Clustered, open_clustered
 from tests.benchmarks.clusters import MakeLog, bare_producer, record_of, worker_process
 from tests.benchmarks.listings import a_thread
-from tests.benchmarks.measure import Figure, median, timed
+from tests.benchmarks.measure import Figure, median, resident, timed
 
 _PARTITIONS = 24
 _PAGES = 100
@@ -52,7 +51,7 @@ async def _a_crowd(made: MakeLog, threads: int) -> tuple[float, float, float]:
                 load = partial(parts.store.list_threads, query)
                 assert 50 == len((await load()).items)
                 page = median([await timed(load) for _ in range(_PAGES)])
-                return page, _peak(worker), 2 * threads / took
+                return page, resident(worker, at_most=True), 2 * threads / took
 
 
 async def _fill(settings: Settings, threads: int) -> None:
@@ -84,10 +83,3 @@ async def _folded(parts: Clustered) -> None:
         with suppress(ViewsBehind, ViewsUnavailable):
             await parts.views.thread_ids(after=None, limit=1)
             return
-
-
-def _peak(worker: int) -> float:
-    """Return the most MiB that the process had resident."""
-    status = Path(f"/proc/{worker}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024

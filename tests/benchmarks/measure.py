@@ -101,5 +101,17 @@ def timed_raw(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def resident(pid: int | str = "self", *, at_most: bool = False) -> float:
+    """Return the MiB that the process has resident, or has had at most since it began or last called `begin_peak`."""
+    name = "VmHWM:" if at_most else "VmRSS:"
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def begin_peak() -> None:
+    """Let this process's peak of resident memory begin anew (proc_pid_clear_refs(5))."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def median(values: list[float]) -> float:
     return statistics.median(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
@@ -251,6 +252,17 @@ async def test_a_fetch_costs_what_the_thread_costs(engine: Opened) -> None:
     assert feed.explained.requests == before + 1
 
 
+async def test_records_that_pack_well_are_jumped_across_all_the_same(engine: Opened) -> None:
+    """Hundreds of them lie in the bytes that a jump is worth, and each costs its time when it is unpacked."""
+    thread_id, feed = a_thread(PARTITION, PARTITIONS), engine.feed
+    offsets = await scattered(engine, thread_id, places=10, apart=400)
+    assert offsets == offsets_of(await replayed(feed, thread_id))
+    assert feed.explained.bytes < 256 * 1024
+    feed.explain_anew()
+    assert len(await feed.fetch(thread_id, offsets)) == 10
+    assert feed.explained.records < 2_000 < await feed.end(PARTITION)
+
+
 async def test_a_fetch_of_an_offset_of_others_is_a_damaged_view(engine: Opened) -> None:
     thread_id, other = a_thread(PARTITION, PARTITIONS), a_thread(PARTITION, PARTITIONS)
     await engine.log.append([an_append(thread_id, 0), an_append(other, 0), an_append(thread_id, 1)], within=20)
@@ -306,6 +318,15 @@ async def test_a_partition_of_large_records_is_read_a_few_at_a_time(engine: Open
     assert events == [entry.event for entry in await all_entries(engine.feed, PARTITION)]
 
 
+async def test_of_a_look_at_one_record_one_batch_stays_in_memory(engine: Opened) -> None:
+    """A worker looks at the first record of each of its partitions, and never goes on from there."""
+    thread_id = a_thread(PARTITION, PARTITIONS)
+    await engine.log.append([an_append(thread_id, seq, "x" * 1_000) for seq in range(2_000)], within=20)
+    (entry,) = await engine.feed.read(PARTITION, start=0, limit=1)
+    assert entry.position.offset == 0
+    assert engine.feed.explained.records <= 100
+
+
 async def test_more_loads_than_places_wait_for_their_turn(engine: Opened) -> None:
     threads = {a_thread(PARTITION, PARTITIONS): number for number in range(100)}
     offsets = {}
@@ -316,6 +337,28 @@ async def test_more_loads_than_places_wait_for_their_turn(engine: Opened) -> Non
     assert [[f"{number}.{seq}" for seq in range(3)] for number in threads.values()] == [
         [items[0].payload for items in records] for records in fetched
     ]
+
+
+async def test_many_loads_at_once_take_no_more_memory_than_a_few(engine: Opened) -> None:
+    """Those that wait for their turn hold no records."""
+    text = "large " * 350_000
+    offsets = {}
+    for thread_id in [a_thread(PARTITION, PARTITIONS) for _ in range(80)]:
+        positions = await engine.log.append([an_append(thread_id, seq, text) for seq in range(2)], within=20)
+        offsets[thread_id] = [position.offset for position in positions]
+
+    async def load(thread_id: ThreadId) -> int:
+        return sum(
+            len(item.payload) for items in await engine.feed.fetch(thread_id, offsets[thread_id]) for item in items
+        )
+
+    tracemalloc.start()
+    try:
+        assert [2 * len(text)] * len(offsets) == await asyncio.gather(*map(load, offsets))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * 2 * len(text), "what a few of them take"
 
 
 async def test_a_load_that_finds_no_place_in_time_says_so(engine: Opened) -> None:
