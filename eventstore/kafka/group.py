@@ -20,15 +20,19 @@ from eventstore.errors import LogTruncated
 from eventstore.kafka.arrivals import Arrivals
 from eventstore.kafka.edge import quieten, translated
 from eventstore.kafka.feed import KafkaFeed
-from eventstore.kafka.records import entry_of
+from eventstore.kafka.records import LoggedRecord, entry_of
 from eventstore.kafka.url import KafkaUrl
 from eventstore.ports import Entry
 
 SESSION: Final = 10.0
 """Seconds without a heartbeat after which a member's partitions are given to others."""
-_PREFETCH_BYTES: Final = 1024 * 1024
-"""Of each partition; a larger record comes all the same."""
-_FETCH_BYTES: Final = 16 * 1024 * 1024
+_PREFETCH_BYTES: Final = 8 * 1024 * 1024
+"""Packed bytes that are fetched ahead, of all partitions together; a larger record comes all the same. One fetch brings
+them all: while some of it is left, the client is slow to ask for more, and a partition that got none stands still."""
+_PREFETCH_SHARES: Final = 8
+"""Of fewer partitions each gets no more than of so many."""
+_READ_BYTES: Final = 16 * 1024 * 1024
+"""Unpacked bytes of all partitions that are handed out at a time; of each at least one record."""
 _NEVER_MS: Final = 10**12
 _AT_THE_END_MS: Final = 500
 """How long a broker holds a request back while there is nothing; what comes meanwhile comes at once."""
@@ -56,6 +60,7 @@ class KafkaFollower:
         self._consumer: Any = None
         self._arrivals: Arrivals
         self._held_back: set[TopicPartition] = set()
+        self._share = _READ_BYTES
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._url}>"
@@ -107,9 +112,19 @@ class KafkaFollower:
             return [Entry(Position(partition, following - 1), None, ForeignRecord("a transaction's marker"))]
         return entries
 
-    async def _fetched(self, place: TopicPartition, limit: int) -> Sequence[Any]:
-        fetched = await self._consumer.getmany(place, timeout_ms=0, max_records=limit)
-        return fetched.get(place, ())  # type: ignore[no-any-return]
+    async def _fetched(self, place: TopicPartition, limit: int) -> Sequence[LoggedRecord]:
+        """Take what was fetched: up to `limit` records, and few of large ones."""
+        records: list[LoggedRecord] = []
+        size = 0
+        while len(records) < limit and size < self._share:
+            # As many again as have proved small.
+            wanted = min(limit - len(records), max(1, len(records)))
+            found = (await self._consumer.getmany(place, timeout_ms=0, max_records=wanted)).get(place, ())
+            records += found
+            if len(found) < wanted:
+                break
+            size += sum([len(record.value or b"") for record in found])
+        return records
 
     def end(self, partition: int) -> int | None:
         """Return the partition's end as the last fetch saw it; None if nothing was fetched."""
@@ -134,8 +149,8 @@ class KafkaFollower:
             # that has no partitions, or whose views are away, fetches nothing.
             max_poll_interval_ms=_NEVER_MS,
             fetch_max_wait_ms=_AT_THE_END_MS,
-            max_partition_fetch_bytes=_PREFETCH_BYTES,
-            fetch_max_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=_PREFETCH_BYTES // max(_PREFETCH_SHARES, self._feed.partitions),
+            fetch_max_bytes=_PREFETCH_BYTES,
         )
 
     async def _start(self, consumer: Any, within: float) -> None:
@@ -154,7 +169,8 @@ class KafkaFollower:
             self._held_back.discard(place)
 
     def hold_back(self, partitions: Collection[int]) -> None:
-        """Fetch nothing of the partitions until it is known where their views are."""
+        """Fetch nothing of the partitions until it is known where their views are; they share the memory."""
+        self._share = _READ_BYTES // max(1, len(partitions))
         places = [TopicPartition(self._url.topic, partition) for partition in partitions]
         self._held_back = set(places)
         self._consumer.pause(*places)

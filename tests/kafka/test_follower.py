@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,9 +15,14 @@ from eventstore.errors import LogTruncated, LogUnavailable
 from eventstore.events import ItemsAppended
 from eventstore.kafka.group import KafkaFollower
 from eventstore.kafka.records import own_record
+from eventstore.ports import Entry
 from tests.support.topics import OddName, Opened, a_thread, an_append, put_batch
 
 PARTITIONS = 3
+LARGE, MANY = 1024 * 1024, 40
+"""Bytes of a record, and records in each partition."""
+AT_ONCE = 16 * 1024 * 1024
+"""Bytes that all partitions share."""
 
 
 @asynccontextmanager
@@ -157,3 +162,33 @@ async def test_what_the_client_has_against_the_consumer_is_told_to_whoever_waits
     for one in waiting:
         with pytest.raises(LogUnavailable):
             await one
+
+
+async def test_of_large_records_few_are_handed_out_at_a_time(engine: Opened, follower: KafkaFollower) -> None:
+    """They pack well, as what agents say again and again does, so that much of them is fetched at once."""
+    for partition in range(PARTITIONS):
+        await append_to(engine, partition, *["x" * LARGE] * MANY)
+    starts = [0] * PARTITIONS
+    while min(starts) < MANY:
+        turn = [follower.read(partition, start=start, limit=500) for partition, start in enumerate(starts)]
+        together = await asyncio.gather(*turn)
+        assert sum(map(size_of, together)) <= 2 * AT_ONCE
+        for partition, entries in enumerate(together):
+            expected = range(starts[partition], starts[partition] + len(entries))
+            assert list(expected) == [entry.position.offset for entry in entries]
+            starts[partition] += len(entries)
+    assert starts == [MANY] * PARTITIONS
+
+
+def size_of(entries: Sequence[Entry]) -> int:
+    events = [entry.event for entry in entries if isinstance(entry.event, ItemsAppended)]
+    return sum([len(item.payload) for event in events for item in event.items])
+
+
+async def test_of_small_records_as_many_are_handed_out_as_are_asked_for(
+    engine: Opened, follower: KafkaFollower
+) -> None:
+    await append_to(engine, 1, *["small"] * 700)
+    for start, count in ((0, 500), (500, 200)):
+        found = await read_some(follower, 1, start, limit=500)
+        assert list(range(start, start + count)) == [offset for offset, _ in found]
