@@ -21,19 +21,19 @@ from eventstore.state import UNKNOWN_THREAD, ThreadState
 from projections.fold import Folded, fold, owner
 from projections.ports import Entries, Mark, ThreadChange, ViewWriter
 
-_KEPT_STATES = 1_024
-"""Threads whose states stay in memory between steps, about 4 KB each."""
-
 
 class Projector:
     """The projector of one partition; calls may overlap, steps do not."""
 
-    def __init__(self, feed: Entries, views: ViewWriter, *, partition: int = 0, batch: int = 256) -> None:
-        """Take a feed and the views; `batch` is the most entries folded in one step."""
+    def __init__(
+        self, feed: Entries, views: ViewWriter, *, partition: int = 0, batch: int = 256, keep: int = 1_024
+    ) -> None:
+        """Take a feed and the views; a step folds `batch` entries at most, states of `keep` threads stay in memory."""
         self._feed = feed
         self._views = views
         self._partition = partition
         self._batch = batch
+        self._keep_at_most = keep
         self._stepping = asyncio.Lock()
         self._mark: Mark | None = None
         self._last: Entry | None = None
@@ -223,7 +223,7 @@ class Projector:
         for thread_id, change in changes.items():
             self._kept[thread_id] = change.after
             self._kept.move_to_end(thread_id)
-        while len(self._kept) > _KEPT_STATES:
+        while len(self._kept) > self._keep_at_most:
             self._kept.popitem(last=False)
 
 

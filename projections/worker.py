@@ -23,6 +23,11 @@ from projections.projector import Projector
 
 BATCH: Final = 500
 """Records folded in one step."""
+_RECORDS_AT_ONCE: Final = 12_000
+"""Records folded in the steps of all partitions together: about 10 KB each, with the states that they are folded upon
+and what is sent to the views."""
+_STATES_KEPT: Final = 1_024, 8_192
+"""Threads whose states stay in memory between steps, about 3 KB each: of one partition, and of all together."""
 _AGAIN_AFTER: Final = (0.1, 5.0)
 """Seconds until a failed attempt is repeated: at first, and at most."""
 _BROKEN_AGAIN_AFTER: Final = 15.0
@@ -187,7 +192,7 @@ class Worker:
             return
         self._enter(partition, Stage.BUILDING)
         generation = (await self._generations.begin(partition)).generation
-        projector = Projector(self._group, self._make_views(generation), partition=partition, batch=self._batch)
+        projector = self._projector(partition, generation)
         at_the_end = True
         while not self._stopping.is_set():
             if at_the_end and await self._switch(partition, generation):
@@ -203,7 +208,7 @@ class Worker:
         return True
 
     async def _follow(self, partition: int) -> None:
-        projector = Projector(self._group, self._make_views(None), partition=partition, batch=self._batch)
+        projector = self._projector(partition, None)
         self._enter(partition, Stage.FOLLOWING)
         idle, looked_at = 0, -_VOUCH_EVERY
         while not self._stopping.is_set():
@@ -217,6 +222,17 @@ class Worker:
             await projector.check()
             if idle % _ASK_THE_LOG_EVERY == 0:
                 await self._feed.end(partition)
+
+    def _projector(self, partition: int, generation: int | None) -> Projector:
+        """Return one that keeps to its partition's share of the memory."""
+        sharing = len(self._stages)
+        return Projector(
+            self._group,
+            self._make_views(generation),
+            partition=partition,
+            batch=min(self._batch, max(1, _RECORDS_AT_ONCE // sharing)),
+            keep=min(_STATES_KEPT[0], _STATES_KEPT[1] // sharing),
+        )
 
     async def _step(self, partition: int, projector: Projector) -> Folded | None:
         began = time.monotonic()

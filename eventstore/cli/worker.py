@@ -30,7 +30,7 @@ def worker(
             metavar="[HOST:]PORT", help="Serve /metrics, /livez and /readyz there; HOST is 127.0.0.1 by default."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Records folded in one step.")] = 500,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Records folded in one step, at most.")] = 500,
 ) -> int:
     """Follow the log and keep its views; ends on SIGTERM and Ctrl-C when its steps are done."""
     import asyncio

@@ -31,7 +31,9 @@ from projections.verify import first_difference
 from projections.worker import Stage
 from tests.contract.test_retry import BEYOND, an_earlier_version
 from tests.support.cluster import a_log, a_worker
+from tests.support.load import all_folded, checkpoints
 from tests.support.threads import a_cold_thread, a_live_thread, patch, read, said, say
+from tests.support.topics import a_thread, an_append
 
 ROOT = Path(__file__).parent.parent.parent
 A_LATER_VERSION = """
@@ -40,6 +42,7 @@ projections.fold.FOLD += 1
 from eventstore.cli import main
 sys.exit(main(["worker", *sys.argv[1:]]))
 """
+MIB = 1024 * 1024
 WITHIN = 60.0
 """Seconds for what takes a few on a quiet machine."""
 
@@ -194,6 +197,27 @@ async def test_a_worker_that_is_told_to_end_leaves_its_group_and_another_goes_on
 
             assert ["one", "two"] == await said(parts.store, thread_id)
             assert [] == await differences(parts)
+
+
+async def test_a_workers_partitions_share_its_memory() -> None:
+    """However many they are: here half a gigabyte waits for it, packed into little."""
+    partitions, each = 16, 32
+    async with a_log(partitions=partitions) as settings, open_clustered(settings) as parts:
+        for partition in range(partitions):
+            thread_id = a_thread(partition, partitions)
+            await parts.log.append([an_append(thread_id, seq, "x" * MIB) for seq in range(each)], within=WITHIN)
+        async with a_process(settings) as worker:
+            await logged(worker, "took partitions")
+            await all_folded(parts)
+            peak = resident_at_most(worker.pid)
+        assert peak < 300 * MIB < partitions * each * MIB
+        assert [each] * partitions == await checkpoints(parts)
+
+
+def resident_at_most(pid: int) -> int:
+    """Return the most bytes that the process has had in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 async def test_a_worker_says_how_it_is() -> None:
