@@ -98,8 +98,8 @@ def step(state: ThreadState, event: Event, *, offset: int) -> Step:
         case ItemsAppended():
             return _fold_items(state, head, event, verdict, offset)
         case ThreadCreated():
-            facts = observe(event.thread_id, (event.session_meta,))
-            summary = apply_facts(replace(EMPTY, forked_from_id=event.forked_from_id), facts)
+            begun = EMPTY if event.forked_from_id is None else replace(EMPTY, forked_from_id=event.forked_from_id)
+            summary = apply_facts(begun, observe(event.thread_id, (event.session_meta,)))
             return Step(ThreadState(head=head, summary=summary, start=offset), verdict, (IndexEntry(offset, 0, 1),))
         case WriterOpened() | WriterClosed():
             return Step(replace(state, head=head, run_facts=NO_FACTS), verdict)

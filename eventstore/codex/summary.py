@@ -99,18 +99,18 @@ def apply_facts(summary: Summary, facts: Facts) -> Summary:
     latest = facts.latest * 1000
     if not facts.first and not facts.last:
         # Most items say nothing but when they were.
-        return summary if latest <= summary.updated_at else _later(summary, latest)
+        return summary if latest <= summary.updated_at else _changed(summary, {"updated_at": latest})
     changes: dict[str, Any] = {name: value for name, value in facts.first.items() if not getattr(summary, name)}
-    updated_at = max(summary.updated_at, latest, changes.get("created_at", 0))
+    changes["updated_at"] = max(summary.updated_at, latest, changes.get("created_at", 0))
     changes.update(facts.last)
-    return replace(summary, **changes, updated_at=updated_at)
+    return _changed(summary, changes)
 
 
-def _later(summary: Summary, updated_at: int) -> Summary:
-    """Do what `replace` does in a fifth of its time."""
-    later = object.__new__(Summary)
-    vars(later).update(vars(summary), updated_at=updated_at)
-    return later
+def _changed(summary: Summary, changes: Mapping[str, Any]) -> Summary:
+    """Do what `replace` does in a fifth of its time, for names that are known to be right."""
+    changed = object.__new__(Summary)
+    vars(changed).update(vars(summary), **changes)
+    return changed
 
 
 def apply_archived(summary: Summary, occurred_at: int) -> Summary:
