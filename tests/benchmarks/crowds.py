@@ -14,7 +14,7 @@ from eventstore.settings import Settings
 from eventstore.wiring import Clustered, open_clustered
 from tests.benchmarks.clusters import MakeLog, bare_producer, record_of, worker_process
 from tests.benchmarks.listings import a_thread
-from tests.benchmarks.measure import Figure, median, resident, timed
+from tests.benchmarks.measure import Figure, median, most_resident, timed
 
 _PARTITIONS = 24
 _PAGES = 100
@@ -51,7 +51,7 @@ async def _a_crowd(made: MakeLog, threads: int) -> tuple[float, float, float]:
                 load = partial(parts.store.list_threads, query)
                 assert 50 == len((await load()).items)
                 page = median([await timed(load) for _ in range(_PAGES)])
-                return page, resident(worker, at_most=True), 2 * threads / took
+                return page, most_resident(worker), 2 * threads / took
 
 
 async def _fill(settings: Settings, threads: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import statistics
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -101,16 +102,20 @@ def timed_raw(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def resident(pid: int | str = "self", *, at_most: bool = False) -> float:
-    """Return the MiB that the process has resident, or has had at most since it began or last called `begin_peak`."""
-    name = "VmHWM:" if at_most else "VmRSS:"
+async def traced(work: Callable[[], Awaitable[object]]) -> float:
+    """Return the MiB that the work takes at most, at several times its cost."""
+    tracemalloc.start()
+    try:
+        await work()
+        return tracemalloc.get_traced_memory()[1] / 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+def most_resident(pid: int) -> float:
+    """Return the MiB that the process has had resident at most."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
-
-
-def begin_peak() -> None:
-    """Let this process's peak of resident memory begin anew (proc_pid_clear_refs(5))."""
-    Path("/proc/self/clear_refs").write_text("5")
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def median(values: list[float]) -> float:
