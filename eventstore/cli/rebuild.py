@@ -77,7 +77,9 @@ def _told(rebuilt: list[Rebuilt]) -> int:
     if compared:
         records, threads = sum(one.records for one in compared), sum(one.threads for one in compared)
         print(f"compared {counted(records, 'record')} and {counted(threads, 'thread')} with another fold")
-    print(f"{counted(len(rebuilt) - len(different), 'partition')} rebuilt; the views before, if any, are kept beside them")
+    print(
+        f"{counted(len(rebuilt) - len(different), 'partition')} rebuilt; the views before, if any, are kept beside them"
+    )
     return _DIFFERENT if different else 0
 
 
