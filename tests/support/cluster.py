@@ -17,7 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from redis.asyncio import Redis
 
 from eventstore.ids import ThreadId
-from eventstore.kafka import topic
+from eventstore.kafka import group, topic
 from eventstore.kafka.group import KafkaFollower
 from eventstore.kafka.records import key_of
 from eventstore.settings import Settings
@@ -30,6 +30,8 @@ from tests.support.services import joined
 
 PARTITIONS = 2
 _WITHIN = 20.0
+_IDLE_MS = 20
+"""How long a worker's request is held back here while there is nothing: each test waits for one at its start and end."""
 
 
 class ClusterEngine:
@@ -100,6 +102,7 @@ class ClusterEngine:
         """Return the settings of this engine's own topic and views, made and followed by a worker."""
         if self._settings is None:
             self._settings = await self._ends.enter_async_context(a_log(partitions=PARTITIONS))
+            self._ends.enter_context(patch.object(group, "_AT_THE_END_MS", _IDLE_MS))
             worker = await self._ends.enter_async_context(a_worker(self._settings))
             await worker.ready()
         return self._settings

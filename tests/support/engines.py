@@ -166,14 +166,22 @@ def on_a_cluster(folder: Path) -> Engine:
     return ClusterEngine()
 
 
-def at_a_server(folder: Path) -> Engine:
-    # Imported where it is used: gRPC takes long to load.
-    from tests.support.remote import RemoteEngine
+def at_a_server(behind: MakeEngine) -> MakeEngine:
+    def made(folder: Path) -> Engine:
+        # Imported where it is used: gRPC takes long to load.
+        from tests.support.remote import RemoteEngine
 
-    return RemoteEngine(sqlite_file(folder))
+        return RemoteEngine(behind(folder))
+
+    return made
 
 
-SHARED: dict[str, MakeEngine] = {"sqlite-file": sqlite_file, "cluster": on_a_cluster, "remote": at_a_server}
+SHARED: dict[str, MakeEngine] = {
+    "sqlite-file": sqlite_file,
+    "cluster": on_a_cluster,
+    "remote": at_a_server(sqlite_file),
+    "remote-cluster": at_a_server(on_a_cluster),
+}
 """Engines on whose data several processes may work."""
 ALONE: dict[str, MakeEngine] = {"sqlite-memory": sqlite_in_memory}
 """Engines with one process of their own."""
