@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import IO, Any
 import pytest
 
 from eventstore.cli import main
+from eventstore.cli.serve import READY
+from eventstore.settings import Settings
 from tests.conftest import EXAMPLE_HOME
 
 ROOT = Path(__file__).parent.parent.parent
@@ -60,6 +62,15 @@ class CommandLine:
     def url(self) -> str:
         return f"sqlite:{self.path}"
 
+    @property
+    def where(self) -> list[str]:
+        """What is said before each command."""
+        return ["--log", self.url]
+
+    def at(self, address: str) -> AtAServer:
+        """Return the command line on the store of the server at this address."""
+        return AtAServer(address, self.path, self._monkeypatch, self._capsys, self._scratch)
+
     def on(self, path: Path) -> CommandLine:
         """Return the command line on another file."""
         return CommandLine(path, self._monkeypatch, self._capsys, self._scratch)
@@ -72,7 +83,7 @@ class CommandLine:
         with source.open("rb") as stdin, self._monkeypatch.context() as patched:
             patched.setattr(sys, "stdin", stdin)
             try:
-                code = main(["--log", self.url, *map(str, words)])
+                code = main([*self.where, *map(str, words)])
             finally:
                 # A process of its own would end here.
                 gc.unfreeze()
@@ -100,7 +111,7 @@ class CommandLine:
         `program` is Python that calls `main`, in the place of the module's own; it gets the words of `before` as well.
         """
         runs = ["-m", "eventstore.cli"] if program is None else ["-c", program]
-        command = [sys.executable, *runs, *before, "--log", self.url, *map(str, words)]
+        command = [sys.executable, *runs, *before, *self.where, *map(str, words)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             command,
@@ -117,6 +128,34 @@ class CommandLine:
         """Return the threads that a list shows."""
         found: list[dict[str, Any]] = self.done("list", "--json", *words).json["items"]
         return found
+
+
+class OnACluster(CommandLine):
+    """Runs `eventstore` on a topic, with its views in Redis."""
+
+    def __init__(self, settings: Settings, *others: Any) -> None:
+        super().__init__(*others)
+        self._settings = settings
+
+    @property
+    def url(self) -> str:
+        return self._settings.log
+
+    @property
+    def where(self) -> list[str]:
+        return ["--log", self.url, "--views", self._settings.views]
+
+
+class AtAServer(CommandLine):
+    """Runs `eventstore` on the store of a server."""
+
+    def __init__(self, address: str, *others: Any) -> None:
+        super().__init__(*others)
+        self._address = address
+
+    @property
+    def url(self) -> str:
+        return f"grpc://{self._address}"
 
 
 def _heed_ctrl_c() -> None:
@@ -153,6 +192,36 @@ def empty(
 ) -> CommandLine:
     """The command line on a file that is not there yet."""
     return CommandLine(tmp_path / "threads.db", monkeypatch, capsys, tmp_path_factory.mktemp("given"))
+
+
+@pytest.fixture
+async def cluster(clusters_log: Settings, empty: CommandLine) -> OnACluster:
+    """The command line on a topic of its own, whose views nobody keeps yet."""
+    return OnACluster(clusters_log, empty.path, empty._monkeypatch, empty._capsys, empty._scratch)
+
+
+@pytest.fixture
+async def clusters_log() -> AsyncIterator[Settings]:
+    # Imported where it is used: the clients of Kafka and Redis take long to load.
+    from tests.support.cluster import a_log
+
+    async with a_log(partitions=2) as settings:
+        yield settings
+
+
+@contextmanager
+def serving(behind: CommandLine, *words: str) -> Iterator[AtAServer]:
+    """Serve the store for the block; it has to end in good order."""
+    with behind.started("serve", "--listen", "0", *words, stdin=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline().decode()
+            assert ready.startswith(READY), ready
+            yield behind.at(ready.removeprefix(READY).split(";")[0].strip())
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -3,52 +3,34 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from eventstore.cli.serve import READY
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import AtAServer, CommandLine, OnACluster, serving
+from tests.conftest import EXAMPLE_HOME
 
 
-class AtAServer(CommandLine):
-    """Runs `eventstore` on the store of a server."""
-
-    address = ""
-
-    @property
-    def url(self) -> str:
-        return f"grpc://{self.address}"
+@pytest.fixture(params=["file", "cluster"])
+def direct(request: pytest.FixtureRequest, empty: CommandLine) -> CommandLine:
+    """The command line on the very store that is served, on either engine."""
+    found: CommandLine = empty if request.param == "file" else request.getfixturevalue("cluster")
+    return found
 
 
 @pytest.fixture
-def served(
-    example: CommandLine,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    processes: list[subprocess.Popen[bytes]],
-) -> Iterator[AtAServer]:
+def served(direct: CommandLine) -> Iterator[AtAServer]:
     """The command line at a server of the threads of the example home."""
-    process = example.started("serve", "--listen", "127.0.0.1:0")
-    processes.append(process)
-    assert process.stdout is not None
-    ready = process.stdout.readline().decode()
-    assert ready.startswith(READY), ready
-    at = AtAServer(example.path, monkeypatch, capsys, tmp_path)
-    at.address = ready.removeprefix(READY).split(";")[0].strip()
-    yield at
-    process.terminate()
-    assert 0 == process.wait(60)
+    with serving(direct, *["--worker"] if isinstance(direct, OnACluster) else []) as at:
+        direct.done("import", EXAMPLE_HOME)
+        yield at
 
 
 ITEM = json.dumps({"type": "event_msg", "payload": {"type": "user_message", "message": "hello there"}})
 
 
-def test_reading_shows_what_the_store_itself_shows(served: AtAServer, example: CommandLine) -> None:
-    thread = example.threads()[0]["thread_id"]
+def test_reading_shows_what_the_store_itself_shows(served: AtAServer, direct: CommandLine) -> None:
+    thread = direct.threads()[0]["thread_id"]
     for words in (
         ("list", "--json"),
         ("list", "--archived"),
@@ -60,10 +42,10 @@ def test_reading_shows_what_the_store_itself_shows(served: AtAServer, example: C
         ("events", thread, "--json"),
         ("events", "--since", "0:5"),
     ):
-        assert example.done(*words).out == served.done(*words).out, words
+        assert direct.done(*words).out == served.done(*words).out, words
 
 
-def test_a_thread_lives_its_life_at_a_server(served: AtAServer, example: CommandLine) -> None:
+def test_a_thread_lives_its_life_at_a_server(served: AtAServer, direct: CommandLine) -> None:
     made = served.done("new", "--json", given=ITEM).json
     thread = made["thread_id"]
     served.done("append", thread, given=ITEM.replace("hello there", "hello again"))
@@ -72,16 +54,16 @@ def test_a_thread_lives_its_life_at_a_server(served: AtAServer, example: Command
     assert "a name" == served.done("show", thread, "--json", "--at-least", told["token"]).json["name"]
     served.done("archive", thread)
     served.done("unarchive", thread)
-    shown = example.done("show", thread, "--json").json
+    shown = direct.done("show", thread, "--json").json
     served.done("delete", thread, "--yes", "--reason", "a test")
 
     assert ("gpt-5", 3) == (shown["model"], shown["item_count"])
     assert 2 == served("show", thread).code
-    assert "reason: a test" in example.done("events", thread).out.splitlines()[-1]
+    assert "reason: a test" in direct.done("events", thread).out.splitlines()[-1]
 
 
-def test_a_wrong_request_is_told_as_the_store_itself_tells_it(served: AtAServer, example: CommandLine) -> None:
-    thread = example.threads()[0]["thread_id"]
+def test_a_wrong_request_is_told_as_the_store_itself_tells_it(served: AtAServer, direct: CommandLine) -> None:
+    thread = direct.threads()[0]["thread_id"]
     for words in (
         ("show", "00000000-0000-7000-8000-000000000000"),
         ("show", "ffff"),
@@ -89,7 +71,7 @@ def test_a_wrong_request_is_told_as_the_store_itself_tells_it(served: AtAServer,
         ("list", "--cursor", "x"),
         ("events", "00000000-0000-7000-8000-000000000000"),
     ):
-        here, there = example(*words), served(*words)
+        here, there = direct(*words), served(*words)
         assert (here.code, here.err) == (there.code, there.err), words
         assert here.code == 2
 
@@ -120,10 +102,8 @@ def test_what_needs_the_log_says_so(served_nowhere: AtAServer, words: tuple[str,
 
 
 @pytest.fixture
-def served_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> AtAServer:
-    at = AtAServer(tmp_path / "threads.db", monkeypatch, capsys, tmp_path)
-    at.address = "127.0.0.1:1"
-    return at
+def served_nowhere(empty: CommandLine) -> AtAServer:
+    return empty.at("127.0.0.1:1")
 
 
 def test_a_server_that_is_away_is_named(served_nowhere: AtAServer) -> None:

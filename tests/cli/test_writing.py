@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from eventstore.cli import main
-from tests.cli.conftest import CommandLine, terminal
+from tests.cli.conftest import CommandLine, serving, terminal
 from tests.conftest import EXAMPLE_HOME
 
 WARNING = '{"type":"event_msg","payload":{"type":"warning","message":"hot"}}'
@@ -32,9 +33,21 @@ def texts(cli: CommandLine, thread_id: str) -> list[str]:
     return [line["payload"]["message"] for line in lines if "message" in line["payload"]]
 
 
+wherever_it_is = pytest.mark.parametrize("cli", ["file", "server", "server of a cluster"], indirect=True)
+
+
 @pytest.fixture
-def cli(empty: CommandLine) -> CommandLine:
-    return empty
+def cli(request: pytest.FixtureRequest, empty: CommandLine) -> Iterator[CommandLine]:
+    """The command line on an empty store: on a file, unless the test runs wherever it is."""
+    match getattr(request, "param", "file"):
+        case "file":
+            yield empty
+        case "server":
+            with serving(empty) as served:
+                yield served
+        case _:
+            with serving(request.getfixturevalue("cluster"), "--worker") as served:
+                yield served
 
 
 @pytest.fixture
@@ -42,6 +55,7 @@ def thread(cli: CommandLine) -> str:
     return cli.done("new", given=asked("hello")).out.strip()
 
 
+@wherever_it_is
 def test_a_thread_is_made_of_lines(cli: CommandLine) -> None:
     made = cli.done("new", "--source", "exec", "--cwd", "/x", "--provider", "local", given=asked("hi") + WARNING)
     thread = cli.done("show", made.out.strip(), "--json").json
@@ -69,6 +83,7 @@ def test_a_bad_line_makes_no_thread_at_all(cli: CommandLine, bad: str) -> None:
     assert cli.done("events").out == ""
 
 
+@wherever_it_is
 def test_appending_is_acknowledged(cli: CommandLine, thread: str) -> None:
     appended = cli.done("append", thread[:8], given=said("a", "b") + "\n" + WARNING + "\n" + WARNING + "\n")
     assert (
@@ -78,6 +93,7 @@ def test_appending_is_acknowledged(cli: CommandLine, thread: str) -> None:
     assert texts(cli, thread) == ["hello", "a", "b"]
 
 
+@wherever_it_is
 def test_many_lines_are_acknowledged_in_several_batches(cli: CommandLine, thread: str) -> None:
     appended = cli.done("append", thread, given=said(*(f"{i}" for i in range(1_200))))
     batches = appended.out.splitlines()
@@ -86,6 +102,7 @@ def test_many_lines_are_acknowledged_in_several_batches(cli: CommandLine, thread
     assert texts(cli, thread) == ["hello", *(f"{i}" for i in range(1_200))]
 
 
+@wherever_it_is
 def test_each_line_is_acknowledged_when_the_input_pauses(
     cli: CommandLine, thread: str, processes: list[subprocess.Popen[bytes]]
 ) -> None:
@@ -121,6 +138,7 @@ def test_a_line_that_comes_in_pieces_is_one_item(
     assert texts(cli, thread) == ["hello", "é", "no newline at the end"]
 
 
+@wherever_it_is
 def test_what_was_acknowledged_before_a_bad_line_stays(cli: CommandLine, thread: str) -> None:
     ended = cli("append", thread, given=said("kept") + "{\n" + said("never read"))
     assert ended.code == 2
@@ -137,6 +155,7 @@ def test_a_line_that_is_too_large_is_named_and_those_before_it_are_kept(cli: Com
     assert texts(cli, thread) == ["hello", "kept"]
 
 
+@wherever_it_is
 def test_a_writer_that_was_taken_over_is_told(
     cli: CommandLine, thread: str, processes: list[subprocess.Popen[bytes]]
 ) -> None:
@@ -155,6 +174,7 @@ def test_a_writer_that_was_taken_over_is_told(
     assert texts(cli, thread) == ["hello", "first", "second"]
 
 
+@wherever_it_is
 def test_an_archived_thread_can_be_written_and_stays_archived(cli: CommandLine, thread: str) -> None:
     cli.done("archive", thread)
     cli.done("append", thread, given=said("still there"))
@@ -171,6 +191,7 @@ def test_a_name_is_given(cli: CommandLine, thread: str) -> None:
         assert (ended.code, ended.err) == (2, "eventstore: Thread name cannot be empty.\n")
 
 
+@wherever_it_is
 def test_metadata_is_set_and_cleared(cli: CommandLine, thread: str) -> None:
     cli.done("set", thread, "model=m=1", "git.branch=b", "git.sha=abc", "reasoning_effort=low", "name=N")
     cli.done("set", thread, 'source={"custom":"mine"}', "created_at=2026-01-02T03:04:05Z", "memory_mode=disabled")
@@ -219,6 +240,7 @@ def test_what_cannot_be_set_changes_nothing(cli: CommandLine, thread: str, words
     assert cli.done("events").out == before
 
 
+@wherever_it_is
 def test_a_thread_is_archived_and_taken_back(cli: CommandLine, thread: str) -> None:
     assert cli.done("archive", thread).out == f"archived {thread}\n"
     assert cli.threads() == []
@@ -235,6 +257,7 @@ def test_nothing_is_deleted_unasked(cli: CommandLine, thread: str) -> None:
     assert len(cli.threads()) == 1
 
 
+@wherever_it_is
 def test_a_deleted_thread_is_gone_and_its_events_are_not(cli: CommandLine, thread: str) -> None:
     assert cli.done("delete", thread, "--yes", "--reason", "a test").out == f"deleted {thread}\n"
     assert cli.threads() == []
@@ -248,6 +271,7 @@ def test_a_deleted_thread_is_gone_and_its_events_are_not(cli: CommandLine, threa
         assert (records[-1]["kind"], records[-1]["reason"]) == ("ThreadDeleted", "a test")
 
 
+@wherever_it_is
 def test_the_beginning_of_an_id_is_a_deleted_threads_only_for_its_audit(cli: CommandLine, thread: str) -> None:
     other = cli.done("new", given=asked("still here")).out.strip()
     common = next(thread[:length] for length in range(36, 0, -1) if other.startswith(thread[:length]))
@@ -272,6 +296,7 @@ def test_a_person_is_asked_before_a_delete(
         assert len(cli.threads()) == left
 
 
+@wherever_it_is
 def test_who_did_it_is_in_the_events(cli: CommandLine, thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["--actor", "ann", "--log", cli.url, "archive", thread]) == 0
     monkeypatch.setenv("EVENTSTORE_ACTOR", "bob")
@@ -279,6 +304,7 @@ def test_who_did_it_is_in_the_events(cli: CommandLine, thread: str, monkeypatch:
     assert [record["actor"] for record in cli.done("events", thread, "--json").lines[-2:]] == ["ann", "bob"]
 
 
+@wherever_it_is
 def test_every_acknowledgement_has_a_token_that_reads_take(cli: CommandLine, thread: str) -> None:
     made = cli.done("new", "--json", given=asked("hello")).json
     kept = cli.done("append", thread, "--json", given=said("a", "b") + WARNING + "\n").lines

@@ -31,7 +31,7 @@ from tests.support.services import joined
 PARTITIONS = 2
 _WITHIN = 20.0
 _IDLE_MS = 20
-"""How long a worker's request is held back here while there is nothing: each test waits for one at its start and end."""
+"""How long a worker's request is held back while there is nothing: each test waits for one when it begins and ends."""
 
 
 class ClusterEngine:
