@@ -77,6 +77,10 @@ class ViewsUnavailable(Unavailable):
     """The views cannot be read now."""
 
 
+class TooMany(Unavailable):
+    """As much as is taken at once is under way, or kept, already."""
+
+
 class Behind(EventStoreError):
     """It is written and counts. Wait or read the log; do not repeat it."""
 

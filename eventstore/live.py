@@ -39,6 +39,7 @@ from eventstore.events import Item, ItemsAppended
 from eventstore.history import readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.jsontext import MalformedJson
+from eventstore.memory import Memory
 from eventstore.outbox import Unverified
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import split
@@ -114,7 +115,8 @@ class LiveThreads:
         *,
         actor: str | None,
         within: float,
-        durable: bool = False,
+        durable: bool,
+        memory: Memory,
     ) -> None:
         self._log = log
         self._durable = durable
@@ -122,9 +124,8 @@ class LiveThreads:
         self._views = views
         self._actor = actor
         self._within = within
+        self._memory = memory
         self._threads: dict[ThreadId, LiveThread] = {}
-        self.unstored_bytes = 0
-        """What is kept for threads that are not stored yet, at most."""
 
     def __len__(self) -> int:
         return len(self._threads)
@@ -141,13 +142,12 @@ class LiveThreads:
 
     def abandon(self) -> None:
         """Forget all live threads."""
-        for live in self._threads.values():
-            live.writer.abandon()
-        self._threads.clear()
-        self.unstored_bytes = 0
+        for thread_id, live in list(self._threads.items()):
+            self._forget(thread_id, live)
 
     def create(self, params: CreateThreadParams) -> None:
         self._refuse_second(params.thread_id)
+        self._memory.must_take_unstored()
         try:
             meta = new_session_meta(params, at_millis=time.time_ns() // 1_000_000)
         except MalformedJson as exc:
@@ -159,7 +159,7 @@ class LiveThreads:
             params.history_mode,
             creation=Creation(meta, params.forked_from_id, acting(), size),
         )
-        self.unstored_bytes += size
+        self._memory.unstored += size
 
     async def resume(self, params: ResumeThreadParams) -> None:
         self._refuse_second(params.thread_id)
@@ -193,6 +193,10 @@ class LiveThreads:
             if repeated:
                 live.writer.must_not_have_ended()
             else:
+                if live.creation is None:
+                    await self._memory.make_room(within=deadline - time.monotonic())
+                if self._threads.get(params.thread_id) is not live:
+                    raise ThreadNotFound(params.thread_id)  # it was ended meanwhile
                 queued = self._queue(live, kept, append_id)
                 live.append_ids.add(append_id)
         await self._send(live, append_id, deadline)
@@ -211,7 +215,7 @@ class LiveThreads:
             if live.creation is not None:
                 if not live.queued and not even_if_empty:
                     return None
-                self.unstored_bytes -= live.unstored_bytes
+                self._memory.unstored -= live.unstored_bytes
                 live.store()
             seq = live.writer.last_seq
         await live.writer.settle(seq, within=deadline - time.monotonic())
@@ -248,7 +252,7 @@ class LiveThreads:
         live.writer.abandon()
         if self._threads.get(thread_id) is live:
             del self._threads[thread_id]
-            self.unstored_bytes -= live.unstored_bytes
+            self._memory.unstored -= live.unstored_bytes
 
     def _live(self, thread_id: ThreadId) -> LiveThread:
         live = self._threads.get(thread_id)
@@ -261,7 +265,15 @@ class LiveThreads:
             raise InvalidRequest(f"thread {thread_id} already has a live local writer")
 
     def _new_writer(self, thread_id: ThreadId) -> Writer:
-        return Writer(self._log, self._feed, self._views, thread_id, actor=self._actor, durable=self._durable)
+        return Writer(
+            self._log,
+            self._feed,
+            self._views,
+            thread_id,
+            actor=self._actor,
+            durable=self._durable,
+            memory=self._memory,
+        )
 
     async def _open(self, live: LiveThread, params: ResumeThreadParams) -> None:
         """Take the thread over; a lost race is tried once more with a fresh look at the head."""
@@ -297,9 +309,10 @@ class LiveThreads:
         millis = now // 1_000
         items = [Item(millis, item.type, item.text) for item in kept]
         if live.creation is not None:
+            self._memory.must_take_unstored()
             size = sum(size for _, size in split(items))
             live.queued.append(Queued(items, append_id, now, acting(), size))
-            self.unstored_bytes += size
+            self._memory.unstored += size
             return None
         return live.writer.append(items, append_id, now)
 

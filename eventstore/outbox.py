@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from eventstore.documents.items import Position
 from eventstore.events import ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
+from eventstore.memory import Memory
 
 Word: TypeAlias = ThreadCreated | WriterOpened | ItemsAppended | WriterClosed
 """An event that a writer says."""
@@ -32,6 +33,8 @@ class Unverified:
 class Outbox:
     """Unverified events, oldest first."""
 
+    memory: Memory
+    """Where their bytes are counted together with those of other outboxes."""
     waiting: deque[Unverified] = field(default_factory=deque)
     unsent: list[Unverified] = field(default_factory=list)
     """Those of them to be sent (again), in order; the others are in the log or on their way."""
@@ -41,12 +44,23 @@ class Outbox:
         unverified = Unverified(event, size)
         self.waiting.append(unverified)
         self.unsent.append(unverified)
-        self.size += size
+        self._grow(size)
         return unverified
 
     def release(self, admitted: int) -> None:
         while self.waiting and self.waiting[0].event.writer_seq <= admitted:
-            self.size -= self.waiting.popleft().size
+            self._grow(-self.waiting.popleft().size)
+
+    def clear(self) -> None:
+        """Forget all of them: none will count."""
+        self.waiting.clear()
+        self.unsent.clear()
+        self._grow(-self.size)
+
+    def leave(self) -> None:
+        """Count them with no others any more: they go when the calls have ended that wait for them still."""
+        self.memory.unverified -= self.size
+        self.memory = Memory()
 
     def take_unsent(self) -> list[Unverified]:
         taken, self.unsent = self.unsent, []
@@ -80,3 +94,7 @@ class Outbox:
 
     def is_full(self) -> bool:
         return len(self.waiting) >= OUTBOX_EVENTS or self.size >= OUTBOX_BYTES
+
+    def _grow(self, size: int) -> None:
+        self.size += size
+        self.memory.unverified += size

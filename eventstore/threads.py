@@ -31,6 +31,7 @@ from eventstore.errors import InvalidRequest, LogUnavailable, ThreadNotFound, Un
 from eventstore.history import Check, History, readable
 from eventstore.ids import ThreadId
 from eventstore.live import LiveThreads
+from eventstore.memory import Memory
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.tokens import checkpoints_of, token_at
 
@@ -53,11 +54,14 @@ class EventSourcedThreadStore:
         actor: str | None = None,
         within: float = 30.0,
         durable: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         """Stand on an engine's three ports; `within` is each call's deadline in seconds.
 
-        One that is `durable` acknowledges what counts in the log, and does not wait until readers see it.
+        One that is `durable` acknowledges what counts in the log, and does not wait until readers see it. What its live
+        threads keep is counted in the `memory`.
         """
+        self.memory = memory or Memory()
         self.feed = feed
         self.views = views
         self.history = History(feed, views)
@@ -67,14 +71,16 @@ class EventSourcedThreadStore:
         self._process = os.getpid()
         self._closed = False
         self._within = within
-        self._live = LiveThreads(log, feed, views, actor=actor, within=within, durable=durable)
+        self._live = LiveThreads(log, feed, views, actor=actor, within=within, durable=durable, memory=self.memory)
         self._commands = Commands(log, feed, views, actor=actor, within=within, durable=durable)
 
     def __repr__(self) -> str:
         return f"<EventSourcedThreadStore {self._name} live={len(self._live)}>"
 
     def beside(self, *, actor: str | None, within: float, durable: bool) -> EventSourcedThreadStore:
-        """Return another store on the same ports, as another process has one: with live threads of its own."""
+        """Return another store on the same ports and in the same memory, with live threads of its own, as another
+        process has one.
+        """
         return EventSourcedThreadStore(
             self._log,
             self.feed,
@@ -83,6 +89,7 @@ class EventSourcedThreadStore:
             actor=actor or self._actor,
             within=within,
             durable=durable,
+            memory=self.memory,
         )
 
     async def close(self) -> None:
@@ -245,11 +252,6 @@ class EventSourcedThreadStore:
     def is_unstored(self, thread_id: ThreadId) -> bool:
         """Whether the thread is live here and nothing of it is stored yet."""
         return self._live.is_unstored(thread_id)
-
-    @property
-    def unstored_bytes(self) -> int:
-        """Bytes of what is kept in memory for live threads of which nothing is stored yet, at most."""
-        return self._live.unstored_bytes
 
     async def matching(self, prefix: str, *, deleted: bool = False) -> Sequence[ThreadId]:
         """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous.

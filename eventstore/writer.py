@@ -28,6 +28,7 @@ from eventstore.errors import (
 from eventstore.events import Item, ItemsAppended, ThreadCreated, WriterClosed, WriterOpened
 from eventstore.history import UNSEEN, readable, state_at
 from eventstore.ids import EventId, ThreadId, WriterId, new_event_id, new_writer_id
+from eventstore.memory import Memory
 from eventstore.outbox import Outbox, Unverified
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import size_of, split
@@ -55,12 +56,13 @@ class Writer:
         *,
         actor: str | None,
         durable: bool = False,
+        memory: Memory | None = None,
         writer_id: WriterId | None = None,
     ) -> None:
         """Make a writer that has said nothing yet; `actor` is named in its events unless the task acts for somebody.
 
         Verdicts come from the views or, while these are behind, from the feed; of one that is `durable`, as soon as the
-        log has them.
+        log has them. What it keeps until then is counted in the `memory`.
         """
         self.thread_id = thread_id
         self.writer_id = writer_id or new_writer_id()
@@ -73,7 +75,8 @@ class Writer:
         """The thread as it was last judged: behind that, only what came since is read from the log."""
         self._next_seq = 0
         self._admitted = -1
-        self._outbox = Outbox()
+        self._outbox = Outbox(memory or Memory())
+        self._outbox.memory.join(self)
         self._sending = 0
         self._answered = asyncio.Event()
         self._abandoned = False
@@ -87,6 +90,11 @@ class Writer:
     def __repr__(self) -> str:
         state = "ended" if self._ended else "live"
         return f"<Writer {self.writer_id} {state} said={self._next_seq} admitted={self._admitted + 1}>"
+
+    @property
+    def unverified_bytes(self) -> int:
+        """Bytes of what was said and is not known to count."""
+        return self._outbox.size
 
     @property
     def last_seq(self) -> int:
@@ -253,6 +261,7 @@ class Writer:
     def abandon(self) -> None:
         """Stop verifying; nothing more is sent by itself."""
         self._abandoned = True
+        self._outbox.leave()
         if self._verifying is not None:
             self._verifying.cancel()
 
@@ -287,6 +296,7 @@ class Writer:
         self._outbox.release(self._admitted)
         if self._admitted >= seq:
             return
+        self.must_not_have_ended()
         if state.head.lifecycle is Lifecycle.DELETED:
             self._end(ThreadNotFound(self.thread_id))
         first, logged_at = self._outbox.waiting[0].event, self._outbox.waiting[0].position
@@ -313,13 +323,22 @@ class Writer:
 
     def _end(self, error: EventStoreError) -> None:
         self._ended = error
+        self._outbox.clear()
         raise error
 
+    async def verify(self, *, within: float) -> None:
+        """Have all that was said judged, as far as that can be had within so many seconds."""
+        if not self._abandoned:
+            await asyncio.wait([self._begin_to_verify(within)])
+
     def _verify_when_waiting(self, within: float) -> None:
-        if self._abandoned:
-            return
-        if len(self._outbox.waiting) >= VERIFY_WHEN_WAITING and (self._verifying is None or self._verifying.done()):
+        if not self._abandoned and len(self._outbox.waiting) >= VERIFY_WHEN_WAITING:
+            self._begin_to_verify(within)
+
+    def _begin_to_verify(self, within: float) -> asyncio.Task[None]:
+        if self._verifying is None or self._verifying.done():
             self._verifying = asyncio.get_running_loop().create_task(self._verify(within))
+        return self._verifying
 
     async def _verify(self, within: float) -> None:
         try:

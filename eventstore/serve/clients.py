@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from eventstore.errors import EventStoreError, InvalidRequest, ThreadExists, ThreadNotFound, WriterFenced
+from eventstore.errors import EventStoreError, InvalidRequest, ThreadExists, ThreadNotFound, TooMany, WriterFenced
 from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
-from eventstore.serve.statuses import TooMany
 
 if TYPE_CHECKING:
     from eventstore.threads import EventSourcedThreadStore

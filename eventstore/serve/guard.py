@@ -15,11 +15,11 @@ import structlog
 from grpc_health.v1 import health
 
 from eventstore.actor import act_as
-from eventstore.errors import EventStoreError
+from eventstore.errors import EventStoreError, TooMany
 from eventstore.serve.bearers import Bearers
 from eventstore.serve.metrics import ServerMetrics
 from eventstore.serve.receiving import received_within
-from eventstore.serve.statuses import TooMany, naming, status_of, text_of
+from eventstore.serve.statuses import naming, status_of, text_of
 
 if TYPE_CHECKING:
     from eventstore.serve.calls import Context

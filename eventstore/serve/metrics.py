@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from eventstore.memory import Memory
+
 _CALL_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class ServerMetrics:
     """One server's metrics."""
 
-    def __init__(
-        self, registry: CollectorRegistry, *, live: Callable[[], int], unstored_bytes: Callable[[], int]
-    ) -> None:
-        """Put the metrics into the registry; it is asked how many threads are live, and what is kept unstored."""
+    def __init__(self, registry: CollectorRegistry, *, live: Callable[[], int], memory: Memory) -> None:
+        """Put the metrics into the registry; `live` says how many threads are live."""
         self._calls = Counter("eventstore_calls_total", "Calls ended.", ["method", "status"], registry=registry)
         self._seconds = Histogram(
             "eventstore_call_seconds",
@@ -28,7 +28,11 @@ class ServerMetrics:
         writers = Gauge("eventstore_live_writers", "Threads that are live in this server.", registry=registry)
         writers.set_function(live)
         unstored = Gauge("eventstore_unstored_bytes", "What live threads that are not stored hold.", registry=registry)
-        unstored.set_function(unstored_bytes)
+        unstored.set_function(lambda: memory.unstored)
+        unverified = Gauge(
+            "eventstore_unverified_bytes", "What was appended and is not known to count.", registry=registry
+        )
+        unverified.set_function(lambda: memory.unverified)
         self._refused = Counter(
             "eventstore_calls_refused_total", "Calls refused before they were looked at.", ["status"], registry=registry
         )

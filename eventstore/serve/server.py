@@ -95,6 +95,8 @@ class Limits:
     """Bytes of one request: a fork sends the whole history of its source."""
     unstored: int = 256 * MIB
     """Bytes that are kept for threads of which nothing is stored yet; one request more may come upon them."""
+    unverified: int = 256 * MIB
+    """Bytes that are kept of what was appended to stored ones and is not known to count; one request more likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,21 +132,19 @@ async def serving(
         InvalidRequest: The address cannot be listened at, or the certificate or the tokens cannot be used.
     """
     limits = limits or Limits()
+    store.memory.bound(unstored=limits.unstored, unverified=limits.unverified)
     turns = Turns(within=limits.within)
     writers = Writers(
         store,
         turns,
         most=limits.writers,
-        most_unstored=limits.unstored,
         idle_after=limits.idle_after,
         shared=limits.shared,
     )
     codex = CodexThreads(store, turns, writers)
     callers = Callers(store, within=limits.within, writers=limits.writers, idle_after=limits.idle_after)
     threads = Threads(store, turns, callers)
-    metrics = ServerMetrics(
-        registry, live=lambda: len(writers) + callers.live, unstored_bytes=lambda: store.unstored_bytes
-    )
+    metrics = ServerMetrics(registry, live=lambda: len(writers) + callers.live, memory=store.memory)
     calls = Calls(metrics, deadline=limits.deadline)
     bearers = None if tokens is None else Bearers(tokens)
     guard = Guard(metrics, most=limits.calls, within=limits.deadline, bearers=bearers)

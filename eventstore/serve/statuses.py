@@ -15,6 +15,7 @@ from eventstore.errors import (
     Rejected,
     ThreadExists,
     ThreadNotFound,
+    TooMany,
     Unavailable,
     Unknown,
     UnknownThread,
@@ -39,6 +40,7 @@ _STATUSES: Final = (
     (WriterFenced, grpc.StatusCode.ABORTED),
     (ThreadExists, grpc.StatusCode.ALREADY_EXISTS),
     (Conflict, grpc.StatusCode.FAILED_PRECONDITION),
+    (TooMany, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (Behind, grpc.StatusCode.UNAVAILABLE),
     # What gRPC means by it: the call may have had its effect, and the answer did not come in time.
@@ -55,13 +57,9 @@ class NotAuthenticated(Rejected):
     """The caller did not show who it is."""
 
 
-class TooMany(Unavailable):
-    """As much as this server takes is under way already; try again later."""
-
-
 def status_of(error: EventStoreError) -> grpc.StatusCode:
     """Return the status that tells the caller what the error's family does."""
-    if isinstance(error, (ReplyTooLarge, TooMany)):
+    if isinstance(error, ReplyTooLarge):
         return grpc.StatusCode.RESOURCE_EXHAUSTED
     if isinstance(error, NotAuthenticated):
         return grpc.StatusCode.UNAUTHENTICATED

@@ -26,12 +26,12 @@ from eventstore.errors import (
     EventStoreError,
     ThreadExists,
     ThreadNotFound,
+    TooMany,
     UnknownThread,
     ViewsBehind,
     WriterFenced,
 )
 from eventstore.ids import ThreadId
-from eventstore.serve.statuses import TooMany
 
 if TYPE_CHECKING:
     from eventstore.serve.turns import Turns
@@ -56,13 +56,10 @@ class Writers:
         turns: Turns,
         *,
         most: int,
-        most_unstored: int,
         idle_after: float,
         shared: bool = False,
     ) -> None:
         """Keep at most `most` threads live, and close those that nothing was asked of for `idle_after` seconds.
-
-        What is kept of threads that are not stored yet may grow while it is less than `most_unstored` bytes.
 
         `shared` if other servers are asked about the same threads: then a thread is stored when it is created, and an
         append is answered when it counts. One that does not, for another server had taken the thread over, is void:
@@ -72,7 +69,6 @@ class Writers:
         self._store = store
         self._turns = turns
         self._most = most
-        self._most_unstored = most_unstored
         self._idle_after = idle_after
         self._used: dict[ThreadId, float] = {}
 
@@ -252,12 +248,8 @@ class Writers:
             del self._used[left]
 
     async def _make_memory(self) -> None:
-        """Store and close threads that were left before they were stored, while these hold as much as may be.
-
-        Raises:
-            TooMany: None of them was left, or it cannot be stored.
-        """
-        while self._store.unstored_bytes >= self._most_unstored:
+        """Store and close threads that were left before they were stored, while these hold as much as may be."""
+        while self._store.memory.is_full_of_unstored:
             left_before = time.monotonic() - self._idle_after
             left = next(
                 (
@@ -270,10 +262,7 @@ class Writers:
                 None,
             )
             if left is None or not await self._close(left):
-                raise TooMany(
-                    f"threads that are not stored yet hold {self._store.unstored_bytes:,} bytes here, as much as may "
-                    "be; persist, flush or discard one, or try again later"
-                )
+                return
 
     async def _close(self, thread_id: ThreadId) -> bool:
         """Close a thread; say whether that went well. One that cannot be closed now is kept for a later try."""

@@ -7,10 +7,10 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 
 from eventstore import errors
-from eventstore.errors import EventStoreError, LogUnavailable, ThreadNotFound, Unavailable
+from eventstore.errors import EventStoreError, LogUnavailable, Rejected, ThreadNotFound
 from eventstore.ids import new_thread_id
 from eventstore.remote.failures import error_of
-from eventstore.serve.statuses import TooMany, naming, status_of, text_of
+from eventstore.serve.statuses import ReplyTooLarge, naming, status_of, text_of
 
 ALL = [
     kind
@@ -43,8 +43,8 @@ def test_an_error_whose_name_is_not_known_comes_back_as_its_kin() -> None:
     class LaterThanThisClientError(LogUnavailable):
         pass
 
-    assert [LogUnavailable, Unavailable] == [
-        type(error_of(told(error))) for error in (LaterThanThisClientError("x"), TooMany("x"))
+    assert [LogUnavailable, Rejected] == [
+        type(error_of(told(error))) for error in (LaterThanThisClientError("x"), ReplyTooLarge("x"))
     ]
 
 

@@ -9,11 +9,10 @@ import pytest
 
 from eventstore.audit import audit
 from eventstore.documents.params import CreateThreadParams
-from eventstore.errors import InvalidRequest, ThreadNotFound
+from eventstore.errors import InvalidRequest, ThreadNotFound, TooMany
 from eventstore.ids import new_event_id, new_thread_id
 from eventstore.serve.clients import Callers
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
-from eventstore.serve.statuses import TooMany
 from eventstore.settings import Settings
 from eventstore.threads import EventSourcedThreadStore
 from eventstore.wiring import open_embedded

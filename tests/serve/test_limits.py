@@ -13,6 +13,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from eventstore import open_store
+from eventstore.errors import OutcomeUnknown, TooMany, WriterFenced
 from eventstore.ids import new_thread_id
 from eventstore.serve.codex_service import SERVICE
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
@@ -24,7 +26,7 @@ from tests.support.faults import FaultyLog
 from tests.support.load import until
 from tests.support.serve_rig import Rig, a_rig
 from tests.support.serving import a_server
-from tests.support.threads import say_and_flush
+from tests.support.threads import a_live_thread, created, resume, said, say, say_and_flush
 from tests.support.threads_wire import ThreadsWire
 from tests.support.wire import CodexWire, item, told
 
@@ -205,7 +207,7 @@ async def test_what_is_queued_for_threads_that_are_not_stored_has_its_bound(path
         await rig.codex.append(threads[0], "a word")
         await rig.codex.say("PersistThread", threads[0])
         said = await rig.codex.said(threads[0])
-        left = rig.store.unstored_bytes
+        left = rig.store.memory.unstored
 
     assert [(grpc.StatusCode.RESOURCE_EXHAUSTED, "TooMany")] * 3 == [each[:2] for each in full]
     assert "persist, flush or discard one" in full[0][2]
@@ -247,18 +249,117 @@ async def test_memory_of_threads_that_are_not_stored_is_given_back_however_they_
         for thread in threads:
             await rig.codex.create(thread)
             await rig.codex.append(thread, "queued")
-        before = rig.store.unstored_bytes
+        before = rig.store.memory.unstored
         await rig.codex.say("PersistThread", threads[0])
         await say_and_flush(rig.store, threads[0], "again")
         await rig.codex.say("FlushThread", threads[1])
         await rig.codex.say("ShutdownThread", threads[2])
         await rig.codex.say("DiscardThread", threads[3])
-        one = rig.store.unstored_bytes
+        one = rig.store.memory.unstored
         await rig.store.close()
-        none = rig.store.unstored_bytes
+        none = rig.store.memory.unstored
 
     assert 5 * one == before > 0
     assert 0 == none
+
+
+async def test_what_clients_have_begun_is_counted_with_what_codex_has(path: Path) -> None:
+    async with (
+        a_rig(path, limits=Limits(unstored=MIB)) as rig,
+        open_store(f"grpc://{rig.server.address}") as one,
+        open_store(f"grpc://{rig.server.address}") as two,
+    ):
+        of_codex, of_one, of_two = new_thread_id(), await created(one), await created(two)
+        await rig.codex.create(of_codex)
+        await append_bytes(rig.codex, of_codex, 0.6)
+        await say(one, of_one, "x" * int(0.6 * MIB))
+        for refused_by in (say(two, of_two, "a word"), created(two), say(one, of_one, "a word")):
+            with pytest.raises(TooMany, match="persist, flush or discard one"):
+                await refused_by
+        full = await refused(rig.codex.append(of_codex, "a word"))
+        await one.flush_thread(of_one)
+        await say_and_flush(two, of_two, "a word")
+        await two.discard_thread(of_two)
+        await one.shutdown_thread(of_one)
+        await rig.codex.say("DiscardThread", of_codex)
+        texts, left = await said(two, of_two), rig.store.memory.unstored
+
+    assert (grpc.StatusCode.RESOURCE_EXHAUSTED, "TooMany") == full[:2]
+    assert (["a word"], 0) == (texts, left)
+
+
+LARGE = "x" * int(0.6 * MIB)
+
+
+async def test_appends_that_the_log_does_not_answer_for_have_their_bound(path: Path) -> None:
+    """All live threads together keep no more of them, whoever's they are; nothing that was kept is lost."""
+    log = FaultyLog()
+    async with (
+        a_rig(path, limits=Limits(unverified=MIB, within=1.0), within=1.0, through=log.through) as rig,
+        open_store(f"grpc://{rig.server.address}") as store,
+    ):
+        of_codex = [await a_stored_thread(rig.codex, "begin") for _ in range(2)]
+        of_client = await a_live_thread(store)
+        log.held = asyncio.Event()
+        unknown = await refused(append_bytes(rig.codex, of_codex[0], 0.6))
+        with pytest.raises(OutcomeUnknown):
+            await say(store, of_client, LARGE)
+        full = [await refused(rig.codex.append(each, "a word")) for each in of_codex]
+        with pytest.raises(TooMany, match="the log has not answered"):
+            await say(store, of_client, "a word")
+        kept = rig.registry.get_sample_value("eventstore_unverified_bytes")
+        log.held.set()
+        log.held = None
+        await rig.codex.append(of_codex[1], "a word")
+        await say_and_flush(store, of_client, "end")
+        await rig.codex.say("FlushThread", of_codex[0])
+        await rig.codex.say("FlushThread", of_codex[1])
+        items = [len(await rig.codex.history(each)) for each in of_codex]
+        texts, left = await said(store, of_client), rig.store.memory.unverified
+
+    assert grpc.StatusCode.DEADLINE_EXCEEDED == unknown[0]
+    assert [(grpc.StatusCode.RESOURCE_EXHAUSTED, "TooMany")] * 2 == [each[:2] for each in full]
+    assert kept is not None
+    assert MIB < kept < 1.3 * MIB
+    assert ([3, 3], ["hello", LARGE, "end"], 0) == (items, texts, left)
+
+
+async def test_while_the_log_answers_room_is_made_for_appends_that_nobody_flushes(path: Path) -> None:
+    async with a_rig(path, limits=Limits(unverified=MIB)) as rig, open_store(f"grpc://{rig.server.address}") as store:
+        threads, kept = [await a_live_thread(store) for _ in range(6)], []
+        for thread in threads:
+            await say(store, thread, LARGE)
+            kept.append(rig.store.memory.unverified)
+        await asyncio.gather(*(say(store, thread, LARGE) for thread in threads for _ in range(3)))
+        for thread in threads:
+            await store.shutdown_thread(thread)
+        texts = [await said(store, thread) for thread in threads]
+        left = rig.store.memory.unverified
+
+    assert all(0.5 * MIB < each < 1.7 * MIB for each in kept)
+    assert [["hello", *[LARGE] * 4]] * 6 == texts
+    assert 0 == left
+
+
+async def test_what_a_writer_kept_is_given_back_however_it_ends(path: Path) -> None:
+    async with a_rig(path) as rig:
+        beside = rig.store.beside(actor=None, within=30.0, durable=False)
+        fenced, discarded, closed = [await a_live_thread(rig.store) for _ in range(3)]
+        for thread in (fenced, discarded, closed):
+            await say(rig.store, thread, LARGE)
+        await resume(beside, fenced)
+        await say(rig.store, fenced, LARGE)
+        kept = [rig.store.memory.unverified]
+        with pytest.raises(WriterFenced):
+            await rig.store.flush_thread(fenced)
+        kept.append(rig.store.memory.unverified)
+        await rig.store.discard_thread(discarded)
+        kept.append(rig.store.memory.unverified)
+        await rig.store.close()
+        kept.append(rig.store.memory.unverified)
+
+    assert [4, 2, 1, 0] == [round(each / len(LARGE)) for each in kept]
+    assert 0 == kept[-1]
 
 
 # the command

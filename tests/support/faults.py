@@ -59,8 +59,16 @@ class FaultyLog:
         if self.held is not None:
             self.fired += 1
             self.holding.set()
-            await self.held.wait()
+            await _answered(self.held, within)
         return positions
+
+
+async def _answered(held: asyncio.Event, within: float) -> None:
+    try:
+        async with asyncio.timeout(within):
+            await held.wait()
+    except TimeoutError as exc:
+        raise OutcomeUnknown("held back by the test") from exc
 
 
 class WatchedFeed(PassingFeed):
