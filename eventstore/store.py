@@ -172,6 +172,18 @@ class ThreadStore(Protocol):
         """
         ...
 
+    async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
+        """Fold a thread anew that froze at a record which this version understands; return what is known of it.
+
+        A healthy thread is left as it is. None says that there is none any more: a delete lay behind the record.
+
+        Raises:
+            InvalidRequest: It is unknown.
+            UnreadableEvent: A record of it cannot be understood by this version either. Nothing was changed.
+            LogTruncated: Records of it are missing from the log. Nothing was changed.
+        """
+        ...
+
     def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
         """Yield all items of the thread, in order, in bounded memory.
 

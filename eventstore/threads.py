@@ -6,7 +6,6 @@ thread take effect in the order in which they were made.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 from eventstore.admission import Lifecycle
@@ -27,9 +26,10 @@ from eventstore.documents.params import (
     UpdateThreadMetadataParams,
 )
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
-from eventstore.errors import InvalidRequest, LogUnavailable, ThreadNotFound, UnknownThread, Unsupported
+from eventstore.errors import InvalidRequest, ThreadNotFound, UnknownThread, Unsupported
 from eventstore.history import Check, History, readable
 from eventstore.ids import ThreadId
+from eventstore.life import Life
 from eventstore.live import LiveThreads
 from eventstore.memory import Memory
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
@@ -68,8 +68,7 @@ class EventSourcedThreadStore:
         self._log = log
         self._name = name
         self._actor = actor
-        self._process = os.getpid()
-        self._closed = False
+        self._life = Life()
         self._within = within
         self._live = LiveThreads(log, feed, views, actor=actor, within=within, durable=durable, memory=self.memory)
         self._commands = Commands(log, feed, views, actor=actor, within=within, durable=durable)
@@ -94,40 +93,40 @@ class EventSourcedThreadStore:
 
     async def close(self) -> None:
         """End all live threads as discard does; what is flushed is stored. Later calls are refused."""
-        self._closed = True
+        self._life.end()
         self._live.abandon()
 
     async def create_thread(self, params: CreateThreadParams) -> None:
-        self._usable()
+        self._life.must_go_on()
         self._live.create(params)
 
     async def resume_thread(self, params: ResumeThreadParams) -> None:
-        self._usable()
+        self._life.must_go_on()
         await self._live.resume(params)
 
     async def append_items(self, params: AppendThreadItemsParams, *, is_fresh: bool = False) -> Receipt:
         """Append; `is_fresh` says that the append id was made for this very call, and spares looking for it."""
-        self._usable()
+        self._life.must_go_on()
         return await self._live.append(params, is_fresh=is_fresh)
 
     async def persist_thread(self, thread_id: ThreadId) -> str | None:
-        self._usable()
+        self._life.must_go_on()
         return await self._live.flush(thread_id, even_if_empty=True)
 
     async def flush_thread(self, thread_id: ThreadId) -> str | None:
-        self._usable()
+        self._life.must_go_on()
         return await self._live.flush(thread_id)
 
     async def shutdown_thread(self, thread_id: ThreadId) -> str | None:
-        self._usable()
+        self._life.must_go_on()
         return await self._live.shutdown(thread_id)
 
     async def discard_thread(self, thread_id: ThreadId) -> None:
-        self._usable()
+        self._life.must_go_on()
         self._live.discard(thread_id)
 
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
-        self._usable()
+        self._life.must_go_on()
         items: list[StoredItem] = []
         at_least = self._checkpoint(params.thread_id, params.at_least)
         places = await self.history.places(
@@ -140,7 +139,7 @@ class EventSourcedThreadStore:
         )
 
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
-        self._usable()
+        self._life.must_go_on()
         at_least = self._checkpoint(params.thread_id, params.at_least)
         async for batch in self.history.items(params.thread_id, self._history_check(params), at_least=at_least):
             for item in batch:
@@ -157,7 +156,7 @@ class EventSourcedThreadStore:
         return thread.model_copy(update={"history": history})
 
     async def list_threads(self, params: ListThreadsParams) -> ThreadPage:
-        self._usable()
+        self._life.must_go_on()
         page = await self.views.page(params, exact=params.exact, at_least=self._checkpoints(params.at_least))
         threads = tuple(
             stored_thread(row.thread_id, row.state.summary, row.state.head, damaged=row.state.frozen)
@@ -166,7 +165,7 @@ class EventSourcedThreadStore:
         return ThreadPage.model_construct(items=threads, next_cursor=page.next_cursor)
 
     async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:
-        self._usable()
+        self._life.must_go_on()
         if params.patch.project_id is not None:
             raise Unsupported("projects are not kept here; leave project_id away")
         fields = patch_fields(params.patch)
@@ -182,19 +181,19 @@ class EventSourcedThreadStore:
         )
 
     async def archive_thread(self, params: ArchiveThreadParams) -> str:
-        self._usable()
+        self._life.must_go_on()
         counted = await self._commands.archive(params, _checking(params.thread_id, False, _no_rollout))
         return token_at(self.feed.identity, counted.position)
 
     async def unarchive_thread(self, params: ArchiveThreadParams) -> StoredThread:
-        self._usable()
+        self._life.must_go_on()
         return self._changed(
             params.thread_id,
             await self._commands.unarchive(params, lambda view: _checked_archived(view, params.thread_id)),
         )
 
     async def delete_thread(self, params: DeleteThreadParams) -> str:
-        self._usable()
+        self._life.must_go_on()
         if self._live.is_unstored(params.thread_id):
             self._live.discard(params.thread_id)
         counted = await self._commands.delete(params, lambda view: _checked_present(view, params.thread_id))
@@ -203,7 +202,7 @@ class EventSourcedThreadStore:
         return token_at(self.feed.identity, counted.position)
 
     async def read_items(self, params: ReadItemsParams) -> ItemPage:
-        self._usable()
+        self._life.must_go_on()
         backwards = params.sort_direction is SortDirection.DESC
         places = await self.history.places(
             params.thread_id,
@@ -220,16 +219,7 @@ class EventSourcedThreadStore:
         )
 
     async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
-        """Fold a thread anew that froze at a record which this version understands; return what is known of it.
-
-        A healthy thread is left as it is. None says that there is none any more: a delete lay behind the record.
-
-        Raises:
-            InvalidRequest: It is unknown.
-            UnreadableEvent: A record of it cannot be understood by this version either. Nothing was changed.
-            LogTruncated: Records of it are missing from the log. Nothing was changed.
-        """
-        self._usable()
+        self._life.must_go_on()
         view = _checking(thread_id, True, _no_thread)(await self.views.get(thread_id))
         if view.state.frozen is not None:
             await self.views.refold(thread_id, within=self._within)
@@ -268,7 +258,7 @@ class EventSourcedThreadStore:
     async def _found(
         self, thread_id: ThreadId, include_archived: bool, missing: _Missing, *, at_least: str | None = None
     ) -> ThreadView:
-        self._usable()
+        self._life.must_go_on()
         found = await self.views.get(thread_id, at_least=self._checkpoint(thread_id, at_least))
         view = _checking(thread_id, include_archived, missing)(found)
         readable(thread_id, view.state)
@@ -285,12 +275,6 @@ class EventSourcedThreadStore:
     def _checkpoint(self, thread_id: ThreadId, token: str | None) -> int:
         """Return how far the thread's partition has to be folded for the token."""
         return 0 if token is None else self._checkpoints(token).get(self.feed.partition_of(thread_id), 0)
-
-    def _usable(self) -> None:
-        if self._closed:
-            raise LogUnavailable("the store is closed; open it again")
-        if os.getpid() != self._process:
-            raise InvalidRequest("this store was opened before the process forked; open another one in the child")
 
 
 def _checking(thread_id: ThreadId, include_archived: bool, missing: _Missing) -> Check:

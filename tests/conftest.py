@@ -7,7 +7,7 @@ compose/example-home are always there, so nothing is ever skipped for want of da
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     # Imported where one is started: most runs start none, and the client takes long to load.
+    from eventstore.settings import Settings
     from tests.support.redis_server import RedisServer
 
 pytest_plugins = ["tests.support.services"]
@@ -37,6 +38,21 @@ settings.register_profile(
 )
 settings.register_profile("search", settings.get_profile("ci"), derandomize=False, max_examples=1_000)
 settings.load_profile("ci")
+
+
+@pytest.fixture(params=["sqlite", "cluster"])
+async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Settings]:
+    """An empty store on either engine, whose views are kept."""
+    from eventstore.settings import Settings
+
+    if request.param == "sqlite":
+        yield Settings(log=f"sqlite:{tmp_path / 'threads.db'}", actor="a test")
+        return
+    from tests.support.cluster import a_log, a_worker
+
+    async with a_log(partitions=2) as settings, a_worker(settings) as worker:
+        await worker.ready()
+        yield settings
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from eventstore.errors import InvalidRequest, LogUnavailable
+from eventstore.errors import InvalidRequest
 from eventstore.ids import new_event_id
+from eventstore.life import closed
 from eventstore.remote.failures import CutOff, away, error_of, refusal_of
 from eventstore.remote.url import RemoteUrl
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
@@ -125,10 +126,10 @@ class Connection:
         except grpc.aio.AioRpcError as exc:
             raise self._ended(exc) or away(self.url.address, _why(exc)) from exc
         except grpc.aio.UsageError as exc:
-            raise _is_closed() from exc
+            raise closed() from exc
         except asyncio.CancelledError as exc:
             if self._closed and not _is_cancelled():
-                raise _is_closed() from exc
+                raise closed() from exc
             raise
         finally:
             called.cancel()
@@ -151,7 +152,7 @@ class Connection:
                 raise CutOff(_why(exc)) from exc
             raise error from exc
         except grpc.aio.UsageError as exc:
-            raise _is_closed() from exc
+            raise closed() from exc
         except asyncio.CancelledError as exc:
             # A channel that is closed cancels its calls; their callers were not cancelled.
             if self._closed and not _is_cancelled():
@@ -171,10 +172,6 @@ def _channel(url: RemoteUrl) -> grpc.aio.Channel:
         return grpc.aio.secure_channel(url.address, trusted, options=_OPTIONS)
     except (ValueError, RuntimeError) as exc:
         raise InvalidRequest(f"the certificates for {url} cannot be used: {exc}") from exc
-
-
-def _is_closed() -> LogUnavailable:
-    return LogUnavailable("the store is closed; open it again")
 
 
 def _is_cancelled() -> bool:

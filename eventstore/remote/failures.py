@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import grpc
@@ -17,6 +18,8 @@ from eventstore.errors import (
 )
 from eventstore.serve.statuses import ERROR_KIN, ERROR_NAME
 
+_TOO_LARGE: Final = re.compile(r"larger than max \((\d+) vs\. (\d+)\)")
+"""How gRPC says that a request is too large: its bytes, and those that are taken."""
 _ERRORS: Final = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, EventStoreError)
 }
@@ -44,8 +47,12 @@ def refusal_of(failed: grpc.aio.AioRpcError, address: str) -> EventStoreError | 
     match failed.code():
         case grpc.StatusCode.UNIMPLEMENTED:
             return Unsupported(f"{address} does not offer this; it serves an older version, or something else")
-        case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in (failed.details() or ""):
-            return AppendTooLarge(f"{address} takes no request as large as this one; append fewer items at a time")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if sizes := _TOO_LARGE.search(failed.details() or ""):
+            size, largest = map(int, sizes.groups())
+            return AppendTooLarge(
+                f"{address} takes requests of {largest:,} bytes, and this one has {size:,}; append fewer items at a "
+                "time, or shorten the largest"
+            )
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return LogUnavailable(f"{address} has too many calls under way; try again later")
         case _:

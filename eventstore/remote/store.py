@@ -1,19 +1,14 @@
 """The remote store: the thread store's verbs, said to a server that keeps one.
 
-The server knows this client as one caller, whose live threads are its own as those of a process are. The invariant:
-calls about one thread that change something arrive in the order in which they were made, and each comes to its end
-though its caller does not wait for that.
+The server knows this client as one caller, whose live threads are its own as those of a process are.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -32,21 +27,14 @@ from eventstore.documents.params import (
 )
 from eventstore.documents.records import EventRecord
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
-from eventstore.errors import (
-    Broken,
-    EventStoreError,
-    InvalidRequest,
-    LogUnavailable,
-    OutcomeUnknown,
-    Rejected,
-)
-from eventstore.ids import ThreadId, new_event_id
+from eventstore.errors import Broken, EventStoreError
+from eventstore.ids import ThreadId
+from eventstore.life import Life
+from eventstore.remote.changes import Call, Changes
 from eventstore.remote.connection import Connection
-from eventstore.remote.failures import CutOff, unknown
 from eventstore.remote.url import RemoteUrl
-from eventstore.serve.answered import event_of, item_of, page_of, receipt_of, thread_of, threads_of
+from eventstore.serve.answered import event_of, item_of, page_of, thread_of, threads_of
 from eventstore.serve.asked import (
-    append_request,
     change_request,
     create_request,
     delete_request,
@@ -60,25 +48,13 @@ from eventstore.serve.asked import (
     update_request,
 )
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
-from eventstore.serve.turns import Turn, Turns
 
-T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 _LARGEST_PAGE: Final = 1_000
 """Items that a server gives in one page, at most."""
-_AGAIN_AFTER: Final = (0.05, 1.0)
-"""Seconds until an append that was cut off is repeated, at most: the first time, and ever."""
 _END_WITHIN: Final = 5.0
 """Seconds that a closing store has to tell the server so."""
-
-
-class _Call(NamedTuple):
-    """A call about one thread."""
-
-    deadline: float
-    """By `time.monotonic`."""
-    turn: Turn
 
 
 @asynccontextmanager
@@ -109,14 +85,12 @@ class RemoteThreadStore:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._changes = Changes(connection)
         self._within = connection.within
-        self._turns = Turns(within=connection.within)
         self._live: set[ThreadId] = set()
         self._ended_unheard: dict[ThreadId, str | None] = {}
         """Threads whose shutdown was done when its caller had gone, with its token."""
-        self._going_on: set[asyncio.Future[Any]] = set()
-        self._closed = False
-        self._process = os.getpid()
+        self._life = Life()
 
     def __repr__(self) -> str:
         return f"<RemoteThreadStore {self._connection.url} live={len(self._live)}>"
@@ -127,13 +101,12 @@ class RemoteThreadStore:
 
     async def close(self) -> None:
         """End all live threads as discard does; what is flushed is stored. Later calls are refused."""
-        if self._closed:
+        if self._life.is_over:
             return
-        self._closed = True
+        self._life.end()
         self._live.clear()
         try:
-            if self._going_on:
-                await asyncio.wait(self._going_on, timeout=_END_WITHIN)
+            await self._changes.settled(within=_END_WITHIN)
             deadline = time.monotonic() + min(_END_WITHIN, self._within)
             await self._connection.ask("EndCaller", pb.EndCallerRequest(), pb.Done, deadline=deadline)
         except EventStoreError:
@@ -148,7 +121,8 @@ class RemoteThreadStore:
         await self._opened(params.thread_id, "ResumeThread", resume_request(params))
 
     async def append_items(self, params: AppendThreadItemsParams) -> Receipt:
-        return await self._in_turn(params.thread_id, lambda call: self._append(params, call))
+        self._life.must_go_on()
+        return await self._changes.append(params)
 
     async def persist_thread(self, thread_id: ThreadId) -> str | None:
         return await self._done(thread_id, "PersistThread", pb.LiveThreadRequest(thread_id=thread_id))
@@ -160,13 +134,17 @@ class RemoteThreadStore:
         async def unheard(token: str | None) -> None:
             self._ended_unheard[thread_id] = token
 
-        return await self._in_turn(thread_id, lambda call: self._end(thread_id, "ShutdownThread", call), unheard)
+        self._life.must_go_on()
+        return await self._changes.in_turn(
+            thread_id, lambda call: self._end(thread_id, "ShutdownThread", call), unheard
+        )
 
     async def discard_thread(self, thread_id: ThreadId) -> None:
-        await self._in_turn(thread_id, lambda call: self._end(thread_id, "DiscardThread", call))
+        self._life.must_go_on()
+        await self._changes.in_turn(thread_id, lambda call: self._end(thread_id, "DiscardThread", call))
 
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
-        self._usable()
+        self._life.must_go_on()
         items: list[StoredItem] = []
         from_views = True
         async with aclosing(self._history(params, whole=True)) as batches:
@@ -178,14 +156,14 @@ class RemoteThreadStore:
         )
 
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
-        self._usable()
+        self._life.must_go_on()
         async with aclosing(self._history(params, whole=False)) as batches:
             async for batch in batches:
                 for item in batch.items:
                     yield item_of(item)
 
     async def read_thread(self, params: ReadThreadParams) -> StoredThread:
-        self._usable()
+        self._life.must_go_on()
         thread = _there(await self._connection.ask("ReadThread", read_request(params), pb.Thread))
         if not params.include_history:
             return thread
@@ -195,7 +173,7 @@ class RemoteThreadStore:
         return thread.model_copy(update={"history": history})
 
     async def list_threads(self, params: ListThreadsParams) -> ThreadPage:
-        self._usable()
+        self._life.must_go_on()
         return threads_of(await self._connection.ask("ListThreads", list_request(params), pb.ThreadPage))
 
     async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:
@@ -209,15 +187,16 @@ class RemoteThreadStore:
         return _there(await self._told(params.thread_id, "UnarchiveThread", change_request(params), pb.Thread))
 
     async def delete_thread(self, params: DeleteThreadParams) -> str | None:
-        async def delete(call: _Call) -> str | None:
-            deleted = await self._tell("DeleteThread", delete_request(params), pb.Deleted, call.deadline)
+        async def delete(call: Call) -> str | None:
+            deleted = await self._changes.tell("DeleteThread", delete_request(params), pb.Deleted, call.deadline)
             self._live.discard(params.thread_id)
             return _token_of(deleted)
 
-        return await self._in_turn(params.thread_id, delete)
+        self._life.must_go_on()
+        return await self._changes.in_turn(params.thread_id, delete)
 
     async def read_items(self, params: ReadItemsParams) -> ItemPage:
-        self._usable()
+        self._life.must_go_on()
         items: list[StoredItem] = []
         rest = params
         while True:
@@ -229,13 +208,12 @@ class RemoteThreadStore:
             rest = params.model_copy(update={"cursor": page.next_cursor, "page_size": params.page_size - len(items)})
 
     async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
-        """Have a frozen thread folded anew by the server's version; raises as the store of an engine does."""
         request = pb.RetryThreadRequest(thread_id=thread_id)
         return thread_of(await self._told(thread_id, "RetryThread", request, pb.Thread))
 
     async def matching(self, prefix: str, *, deleted: bool = False) -> Sequence[ThreadId]:
         """Return at most two threads whose ids begin with `prefix`: one is a match, two are ambiguous."""
-        self._usable()
+        self._life.must_go_on()
         request = message(pb.FindThreadsRequest, prefix=prefix, deleted=deleted)
         found = await self._connection.ask("FindThreads", request, pb.Found)
         return [ThreadId(thread_id) for thread_id in found.thread_ids]
@@ -244,70 +222,32 @@ class RemoteThreadStore:
         self, thread_id: ThreadId | None = None, *, since: tuple[int, int] | None = None, follow: bool = False
     ) -> AsyncIterator[EventRecord]:
         """Yield every event with its verdict, of one thread or of the log; `since` is a partition and an offset."""
-        self._usable()
+        self._life.must_go_on()
         position = None if since is None else message(pb.Position, partition=since[0], offset=since[1])
         request = message(pb.FollowEventsRequest, thread_id=thread_id, since=position, follow=follow)
         async with aclosing(self._connection.stream("FollowEvents", request, pb.Event, endless=True)) as events:
             async for event in events:
                 yield event_of(event)
 
-    async def _append(self, params: AppendThreadItemsParams, call: _Call) -> Receipt:
-        """Append, and again under the same name while it is not known what became of it."""
-        named = params if params.append_id else params.model_copy(update={"append_id": new_event_id()})
-        is_fresh, longest = params.append_id is None, _AGAIN_AFTER[0]
-        cut: CutOff | None = None
-        while True:
-            try:
-                request = append_request(named, is_fresh=is_fresh)
-                receipt = receipt_of(
-                    await self._connection.tell(
-                        "AppendItems", request, pb.Receipt, deadline=call.deadline, sent=call.turn.end
-                    )
-                )
-            except CutOff as exc:
-                cut = exc
-            except (LogUnavailable, Rejected) as exc:
-                if cut is None:
-                    raise
-                if not isinstance(exc, LogUnavailable):
-                    # The server that took it may have been another life of it, in which the thread was live.
-                    raise self._unknown_append(named, cut) from exc
-            else:
-                if cut is not None and params.append_id is None and receipt.append_id is not None:
-                    # Taken when it was cut off: the repetition had nothing to add.
-                    return receipt._replace(appended=len(params.items) - len(receipt.dropped))
-                return receipt
-            is_fresh = False
-            again_after = random.uniform(0, longest)
-            if time.monotonic() + again_after >= call.deadline:
-                raise self._unknown_append(named, cut)
-            await asyncio.sleep(again_after)
-            longest = min(2 * longest, _AGAIN_AFTER[1])
-
-    def _unknown_append(self, params: AppendThreadItemsParams, cut: CutOff | None) -> OutcomeUnknown:
-        return OutcomeUnknown(
-            f"append {params.append_id} was cut off on its way to {self._connection.url.address} ({cut}); "
-            "append it again with the same append id"
-        )
-
     async def _opened(self, thread_id: ThreadId, method: str, request: Message) -> None:
         """Make a thread live; if the caller has gone meanwhile, it is live no longer."""
 
-        async def open_it(call: _Call) -> None:
-            await self._tell(method, request, pb.Done, call.deadline)
+        async def open_it(call: Call) -> None:
+            await self._changes.tell(method, request, pb.Done, call.deadline)
             self._ended_unheard.pop(thread_id, None)
 
         async def unheard(_: None) -> None:
             deadline = time.monotonic() + self._within
-            await self._tell("DiscardThread", pb.LiveThreadRequest(thread_id=thread_id), pb.Done, deadline)
+            await self._changes.tell("DiscardThread", pb.LiveThreadRequest(thread_id=thread_id), pb.Done, deadline)
 
-        await self._in_turn(thread_id, open_it, unheard)
+        self._life.must_go_on()
+        await self._changes.in_turn(thread_id, open_it, unheard)
         self._live.add(thread_id)
 
-    async def _end(self, thread_id: ThreadId, method: str, call: _Call) -> str | None:
+    async def _end(self, thread_id: ThreadId, method: str, call: Call) -> str | None:
         if thread_id in self._ended_unheard:
             return self._ended_unheard.pop(thread_id)
-        done = await self._tell(method, pb.LiveThreadRequest(thread_id=thread_id), pb.Done, call.deadline)
+        done = await self._changes.tell(method, pb.LiveThreadRequest(thread_id=thread_id), pb.Done, call.deadline)
         self._live.discard(thread_id)
         return _token_of(done)
 
@@ -315,82 +255,11 @@ class RemoteThreadStore:
         return _token_of(await self._told(thread_id, method, request, pb.Done))
 
     async def _told(self, thread_id: ThreadId, method: str, request: Message, reply: type[M]) -> M:
-        return await self._in_turn(
-            thread_id, lambda call: self._tell(method, request, reply, call.deadline, sent=call.turn.end)
-        )
-
-    async def _tell(
-        self,
-        method: str,
-        request: Message,
-        reply: type[M],
-        deadline: float,
-        *,
-        sent: Callable[[], None] | None = None,
-    ) -> M:
-        try:
-            return await self._connection.tell(method, request, reply, deadline=deadline, sent=sent)
-        except CutOff as exc:
-            raise unknown(self._connection.url.address, str(exc)) from exc
-
-    async def _in_turn(
-        self,
-        thread_id: ThreadId,
-        work: Callable[[_Call], Coroutine[Any, Any, T]],
-        unheard: Callable[[T], Coroutine[Any, Any, None]] | None = None,
-    ) -> T:
-        """Make a call behind those before about the thread, and let it come to its end even if nobody waits for it.
-
-        It may end its turn when it is sent; else that is when it has ended.
-        `unheard` is done with its result when nobody waited, before any later call.
-        """
-        self._usable()
-        deadline = time.monotonic() + self._within
-        turn = self._turns.asked(thread_id)
-        await turn.__aenter__()
-        going_on = self._kept(_to_its_end(turn, work(_Call(deadline, turn))))
-        try:
-            return await asyncio.shield(going_on)
-        except asyncio.CancelledError:
-            self._kept(_afterwards(self._turns.asked(thread_id), going_on, unheard))
-            raise
-
-    def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._going_on.add(task)
-        task.add_done_callback(self._going_on.discard)
-        return task
+        self._life.must_go_on()
+        return await self._changes.told(thread_id, method, request, reply)
 
     def _history(self, params: LoadThreadHistoryParams, *, whole: bool) -> AsyncGenerator[pb.Items, None]:
         return self._connection.stream("ReadHistory", history_request(params, whole=whole), pb.Items)
-
-    def _usable(self) -> None:
-        if self._closed:
-            raise LogUnavailable("the store is closed; open it again")
-        if os.getpid() != self._process:
-            raise InvalidRequest("this store was opened before the process forked; open another one in the child")
-
-
-async def _to_its_end(turn: Turn, call: Coroutine[Any, Any, T]) -> T:
-    """Make the call in a turn that is taken already, and end it."""
-    try:
-        return await call
-    finally:
-        turn.end()
-
-
-async def _afterwards(
-    turn: Turn, going_on: asyncio.Task[T], unheard: Callable[[T], Coroutine[Any, Any, None]] | None
-) -> None:
-    """Do what a call's result asks for when its caller did not wait for it."""
-    try:
-        async with turn:
-            await asyncio.wait([going_on])
-            if going_on.cancelled() or going_on.exception() is not None or unheard is None:
-                return
-            await unheard(going_on.result())
-    except EventStoreError:
-        pass  # The server ends the thread when it has rested.
 
 
 def _there(found: pb.Thread) -> StoredThread:

@@ -34,6 +34,8 @@ class Method(NamedTuple):
     name: str
     request: type[Message]
     behaviour: Callable[[Any], Awaitable[Message]]
+    changes: bool = True
+    """Whether it may change something; others only read."""
 
 
 class Streaming(NamedTuple):
@@ -77,7 +79,7 @@ class Calls:
             with self._call(method.name, request, context) as call:
                 try:
                     message = call.parsed(method.request)
-                    async with ended_within(self._deadline):
+                    async with ended_within(self._deadline, changes=method.changes):
                         reply = await method.behaviour(message)
                     return call.replied(reply.SerializeToString())
                 except Exception as exc:

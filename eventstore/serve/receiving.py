@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from eventstore.errors import LogUnavailable
-from eventstore.serve.statuses import ERROR_NAME
+from eventstore.serve.statuses import NotInTime, naming, status_of, text_of
 
 if TYPE_CHECKING:
     from eventstore.serve.calls import Context
@@ -30,8 +29,8 @@ def received_within(handler: grpc.RpcMethodHandler[Any, Any], within: float) -> 
             async with asyncio.timeout(within):
                 request: object = await context.read()
         except TimeoutError:
-            late = f"the request did not arrive within {within:g} s; nothing was done"
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, late, ((ERROR_NAME, LogUnavailable.__name__),))
+            late = NotInTime(f"the request did not arrive within {within:g} s; nothing was done")
+            await context.abort(status_of(late), text_of(late), naming(late))
         if request is grpc.aio.EOF:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, _NONE)
         return request

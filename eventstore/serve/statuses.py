@@ -12,6 +12,7 @@ from eventstore.errors import (
     Broken,
     Conflict,
     EventStoreError,
+    LogUnavailable,
     Rejected,
     ThreadExists,
     ThreadNotFound,
@@ -53,6 +54,10 @@ class ReplyTooLarge(Rejected):
     """The answer is larger than the client takes."""
 
 
+class NotInTime(LogUnavailable):
+    """The call took longer than a call may take here, and has changed nothing."""
+
+
 class NotAuthenticated(Rejected):
     """The caller did not show who it is."""
 
@@ -61,6 +66,8 @@ def status_of(error: EventStoreError) -> grpc.StatusCode:
     """Return the status that tells the caller what the error's family does."""
     if isinstance(error, ReplyTooLarge):
         return grpc.StatusCode.RESOURCE_EXHAUSTED
+    if isinstance(error, NotInTime):
+        return grpc.StatusCode.DEADLINE_EXCEEDED
     if isinstance(error, NotAuthenticated):
         return grpc.StatusCode.UNAUTHENTICATED
     for kind, status in _STATUSES:

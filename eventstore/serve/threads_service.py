@@ -69,7 +69,7 @@ class Threads:
     @property
     def methods(self) -> tuple[Method | Streaming, ...]:
         return (
-            Method("Describe", pb.DescribeRequest, self.describe),
+            Method("Describe", pb.DescribeRequest, self.describe, changes=False),
             Method("EndCaller", pb.EndCallerRequest, self.end_caller),
             Method("CreateThread", pb.CreateThreadRequest, self.create),
             Method("ResumeThread", pb.ResumeThreadRequest, self.resume),
@@ -78,11 +78,11 @@ class Threads:
             Method("FlushThread", pb.LiveThreadRequest, self.flush),
             Method("ShutdownThread", pb.LiveThreadRequest, self.shutdown),
             Method("DiscardThread", pb.LiveThreadRequest, self.discard),
-            Method("ReadThread", pb.ReadThreadRequest, self.read),
-            Method("ListThreads", pb.ListThreadsRequest, self.list),
-            Method("FindThreads", pb.FindThreadsRequest, self.find),
+            Method("ReadThread", pb.ReadThreadRequest, self.read, changes=False),
+            Method("ListThreads", pb.ListThreadsRequest, self.list, changes=False),
+            Method("FindThreads", pb.FindThreadsRequest, self.find, changes=False),
             Streaming("ReadHistory", pb.ReadHistoryRequest, self.read_history),
-            Method("ReadItems", pb.ReadItemsRequest, self.read_items),
+            Method("ReadItems", pb.ReadItemsRequest, self.read_items, changes=False),
             Streaming("FollowEvents", pb.FollowEventsRequest, self.follow_events),
             Method("UpdateThreadMetadata", pb.UpdateThreadMetadataRequest, self.update),
             Method("ArchiveThread", pb.ChangeThreadRequest, self.archive),

@@ -14,8 +14,6 @@ from eventstore.codex.metadata import Summary, apply_patch
 from eventstore.errors import InvalidRequest, UnreadableEvent, WriterFenced
 from eventstore.events import Field, ThreadDeleted
 from eventstore.ids import ThreadId, new_event_id
-from eventstore.remote.store import RemoteThreadStore
-from eventstore.threads import EventSourcedThreadStore
 from tests.contract.test_promises import of_an_unknown_schema
 from tests.support.engines import Engine
 from tests.support.threads import (
@@ -57,11 +55,6 @@ async def freeze(store: ThreadStore, thread_id: ThreadId) -> None:
         await patch(store, thread_id, name=BEYOND)
 
 
-async def retry(store: ThreadStore, thread_id: ThreadId) -> StoredThread | None:
-    assert isinstance(store, EventSourcedThreadStore | RemoteThreadStore)
-    return await store.retry_thread(thread_id)
-
-
 async def row_of(store: ThreadStore, thread_id: ThreadId, *, archived: bool = False) -> StoredThread:
     (row,) = [
         thread
@@ -83,7 +76,7 @@ async def test_a_thread_that_froze_is_whole_again_with_all_that_came_behind(stor
             await read(store, thread_id)
         assert BEYOND in ((await row_of(store, thread_id)).damaged or "")
 
-    whole = await retry(store, thread_id)
+    whole = await store.retry_thread(thread_id)
 
     everything = ["one", *[f"before {number}" for number in range(40)], "behind"]
     assert whole is not None
@@ -106,7 +99,7 @@ async def test_what_came_behind_the_record_is_judged_when_it_is_folded(
     with an_earlier_version():
         await freeze(store, thread_id)
         await say(store, thread_id, "two")
-    await retry(store, thread_id)
+    await store.retry_thread(thread_id)
     await resume(elsewhere, thread_id)
     await say_and_flush(elsewhere, thread_id, "three")
     await archive(elsewhere, thread_id)
@@ -133,7 +126,7 @@ async def test_a_record_that_is_not_understood_still_is_told_and_nothing_changes
 
     for _ in range(2):
         with pytest.raises(UnreadableEvent, match=rf"{thread_id} stays frozen at \d+:\d+: .* schema .* nothing was"):
-            await retry(store, thread_id)
+            await store.retry_thread(thread_id)
 
     assert before == await row_of(store, thread_id)
     assert before.damaged
@@ -147,17 +140,17 @@ async def test_a_thread_that_froze_at_its_first_record_comes_back(store: ThreadS
     with pytest.raises(UnreadableEvent, match=f"retry {thread_id}"):
         await read(store, thread_id)
     with pytest.raises(UnreadableEvent, match=r"stays frozen|cannot be read past"):
-        await retry(store, thread_id)
+        await store.retry_thread(thread_id)
 
 
 async def test_retrying_a_healthy_thread_changes_nothing_and_an_unknown_one_is_refused(store: ThreadStore) -> None:
     thread_id = await a_cold_thread(store, "one")
 
     before = await read(store, thread_id)
-    assert before == await retry(store, thread_id)
+    assert before == await store.retry_thread(thread_id)
     assert before == await read(store, thread_id)
     with pytest.raises(InvalidRequest, match="not found"):
-        await retry(store, new_thread_id())
+        await store.retry_thread(new_thread_id())
 
 
 async def test_a_frozen_thread_is_not_deleted_before_it_is_understood(store: ThreadStore, engine: Engine) -> None:
@@ -174,7 +167,7 @@ async def test_a_frozen_thread_is_not_deleted_before_it_is_understood(store: Thr
         with pytest.raises(UnreadableEvent):
             await read(store, thread_id)
 
-    assert await retry(store, thread_id) is None
+    assert await store.retry_thread(thread_id) is None
     with pytest.raises(InvalidRequest, match="no rollout found"):
         await read(store, thread_id)
     assert [] == list((await store.list_threads(ListThreadsParams())).items)
@@ -198,7 +191,7 @@ async def test_a_thread_is_folded_anew_while_others_go_on(store: ThreadStore, el
 
     going_on = asyncio.ensure_future(go_on())
     try:
-        found = await asyncio.gather(*(retry(one, frozen) for one in (store, elsewhere, store)))
+        found = await asyncio.gather(*(one.retry_thread(frozen) for one in (store, elsewhere, store)))
     finally:
         done.set()
     rounds = await going_on
@@ -222,6 +215,6 @@ async def test_a_writer_elsewhere_goes_on_as_soon_as_its_thread_was_folded_anew(
         assert (await row_of(elsewhere, thread_id)).damaged
         assert (await row_of(store, thread_id)).damaged
 
-    assert await retry(elsewhere, thread_id) is not None
+    assert await elsewhere.retry_thread(thread_id) is not None
     await store.flush_thread(thread_id)
     assert ["one", "two"] == await said(store, thread_id)

@@ -13,6 +13,7 @@ from eventstore.actor import acting, acting_as
 from eventstore.ids import new_thread_id
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.server import Limits
+from eventstore.settings import Settings
 from tests.serve.test_bearers import ONE, TWO, filled
 from tests.serve.test_tls import credentials_of, written
 from tests.support.serve_rig import Rig, a_rig
@@ -39,13 +40,13 @@ def both(rig: Rig) -> tuple[CodexWire, CodexWire]:
 
 
 async def who(rig: Rig, thread: str) -> list[tuple[str, str | None]]:
-    """Return each record's kind and actor, as they lie in the file."""
+    """Return each record's kind and actor, as they lie in the log."""
     return [(record.kind, record.actor) for record in await rig.records(thread)]
 
 
-async def test_each_event_bears_the_name_of_whose_call_it_was(path: Path, tokens: Path) -> None:
+async def test_each_event_bears_the_name_of_whose_call_it_was(either: Settings, tokens: Path) -> None:
     """Also what was queued by one and is stored by another one's call, and what the server does by itself."""
-    async with a_rig(path, tokens=tokens) as rig:
+    async with a_rig(either, tokens=tokens) as rig:
         anna, bert = both(rig)
         thread = new_thread_id()
         await anna.create(thread)
@@ -59,7 +60,7 @@ async def test_each_event_bears_the_name_of_whose_call_it_was(path: Path, tokens
         await anna.call("UpdateThreadMetadata", pb.UpdateThreadMetadataRequest(thread_id=thread, patch=patch))
         await bert.say("ShutdownThread", thread)
         await anna.append(thread, "four")
-    async with a_rig(path) as rig:
+    async with a_rig(either) as rig:
         done = await who(rig, thread)
         await rig.codex.append(thread, "five")
         await rig.codex.say("FlushThread", thread)
@@ -108,10 +109,10 @@ async def test_what_makes_room_is_the_servers_doing(path: Path, tokens: Path) ->
     assert [("ThreadCreated", "anna"), ("WriterClosed", SERVER)] == done
 
 
-async def test_a_certificate_names_its_holder(path: Path, tmp_path: Path) -> None:
+async def test_a_certificate_names_its_holder(either: Settings, tmp_path: Path) -> None:
     authority = trustme.CA()
     files = written(tmp_path, authority, client_ca=True)
-    async with a_rig(path, tls=files) as rig:
+    async with a_rig(either, tls=files) as rig:
         thread, clients = new_thread_id(), []
         for name in ("anna", "bert"):
             own = authority.issue_cert(f"{name}.example", common_name=name, organization_name="The Works")

@@ -53,9 +53,9 @@ async def a_stored_thread(codex: CodexWire, *texts: str) -> str:
 # time
 
 
-async def test_a_call_ends_at_the_servers_deadline_and_what_it_began_counts_once(path: Path) -> None:
+async def test_a_call_ends_at_the_servers_deadline_and_what_it_began_counts_once(either: Settings) -> None:
     log = FaultyLog()
-    async with a_rig(path, limits=Limits(deadline=0.3), through=log.through) as rig:
+    async with a_rig(either, limits=Limits(deadline=0.3), through=log.through) as rig:
         thread = await a_stored_thread(rig.codex, "begin")
         log.held = held = asyncio.Event()
         none_set = await refused(rig.codex.append(thread, "one"))
@@ -103,9 +103,9 @@ async def test_a_stream_goes_on_beyond_the_deadline(path: Path) -> None:
 # calls
 
 
-async def test_only_so_many_calls_are_under_way_and_each_leaves_its_place(path: Path) -> None:
+async def test_only_so_many_calls_are_under_way_and_each_leaves_its_place(either: Settings) -> None:
     log = FaultyLog()
-    async with a_rig(path, limits=Limits(calls=2), through=log.through) as rig:
+    async with a_rig(either, limits=Limits(calls=2), through=log.through) as rig:
         threads = [await a_stored_thread(rig.codex, "begin") for _ in range(2)]
         log.held = held = asyncio.Event()
         done = asyncio.ensure_future(rig.codex.append(threads[0], "more"))
@@ -173,8 +173,8 @@ async def append_bytes(codex: CodexWire, thread: str, size: float) -> None:
     await codex.call("AppendItems", request)
 
 
-async def test_a_larger_request_than_the_largest_is_refused(path: Path) -> None:
-    async with a_rig(path, limits=Limits(largest=MIB)) as rig:
+async def test_a_larger_request_than_the_largest_is_refused(either: Settings) -> None:
+    async with a_rig(either, limits=Limits(largest=MIB)) as rig:
         thread = await a_stored_thread(rig.codex, "begin")
         await append_bytes(rig.codex, thread, 0.9)
         too_large = await refused(append_bytes(rig.codex, thread, 1))
@@ -263,9 +263,9 @@ async def test_memory_of_threads_that_are_not_stored_is_given_back_however_they_
     assert 0 == none
 
 
-async def test_what_clients_have_begun_is_counted_with_what_codex_has(path: Path) -> None:
+async def test_what_clients_have_begun_is_counted_with_what_codex_has(either: Settings) -> None:
     async with (
-        a_rig(path, limits=Limits(unstored=MIB)) as rig,
+        a_rig(either, limits=Limits(unstored=MIB)) as rig,
         open_store(f"grpc://{rig.server.address}") as one,
         open_store(f"grpc://{rig.server.address}") as two,
     ):
@@ -291,11 +291,11 @@ async def test_what_clients_have_begun_is_counted_with_what_codex_has(path: Path
 LARGE = "x" * int(0.6 * MIB)
 
 
-async def test_appends_that_the_log_does_not_answer_for_have_their_bound(path: Path) -> None:
+async def test_appends_that_the_log_does_not_answer_for_have_their_bound(either: Settings) -> None:
     """All live threads together keep no more of them, whoever's they are; nothing that was kept is lost."""
     log = FaultyLog()
     async with (
-        a_rig(path, limits=Limits(unverified=MIB, within=1.0), within=1.0, through=log.through) as rig,
+        a_rig(either, limits=Limits(unverified=MIB, within=1.0), within=1.0, through=log.through) as rig,
         open_store(f"grpc://{rig.server.address}") as store,
     ):
         of_codex = [await a_stored_thread(rig.codex, "begin") for _ in range(2)]

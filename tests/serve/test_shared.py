@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
-from pathlib import Path
 
 import grpc
 import pytest
@@ -42,21 +41,9 @@ async def servers(settings: Settings) -> AsyncIterator[list[CodexWire]]:
         yield clients
 
 
-@pytest.fixture(params=["sqlite", "cluster"])
-async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Settings]:
-    if request.param == "sqlite":
-        yield Settings(log=f"sqlite:{tmp_path / 'threads.db'}")
-        return
-    from tests.support.cluster import a_log, a_worker
-
-    async with a_log(partitions=2) as settings, a_worker(settings) as worker:
-        await worker.ready()
-        yield settings
-
-
-async def test_calls_that_go_round_the_servers_are_one_conversation(shared: Settings) -> None:
+async def test_calls_that_go_round_the_servers_are_one_conversation(either: Settings) -> None:
     thread = new_thread_id()
-    async with servers(shared) as clients:
+    async with servers(either) as clients:
         turn = cycle(clients)
         await next(turn).create(thread)
         for number in range(7):
@@ -74,9 +61,9 @@ async def test_calls_that_go_round_the_servers_are_one_conversation(shared: Sett
     assert [*map(str, range(7)), "last"] == after
 
 
-async def test_overlapping_appends_over_all_servers_are_there_once_each(shared: Settings) -> None:
+async def test_overlapping_appends_over_all_servers_are_there_once_each(either: Settings) -> None:
     thread, each = new_thread_id(), 12
-    async with servers(shared) as clients:
+    async with servers(either) as clients:
         await clients[0].create(thread)
 
         async def client(number: int) -> list[str]:
@@ -96,9 +83,9 @@ async def test_overlapping_appends_over_all_servers_are_there_once_each(shared: 
         assert [f"{number}.{one}" for one in range(each)] == own
 
 
-async def test_a_thread_that_was_discarded_unused_is_deleted(shared: Settings) -> None:
+async def test_a_thread_that_was_discarded_unused_is_deleted(either: Settings) -> None:
     unused, used = new_thread_id(), new_thread_id()
-    async with servers(shared) as (one, two, three):
+    async with servers(either) as (one, two, three):
         for thread in (unused, used):
             await one.create(thread)
         await two.append(used, "hello")

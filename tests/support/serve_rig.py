@@ -1,4 +1,4 @@
-"""A server in the test's own process, on a store in one file that the test can reach as well."""
+"""A server in the test's own process, on a store that the test can reach as well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eventstore.serve.server import Address, Limits, Serving, serving
 from eventstore.serve.tls import TlsFiles
 from eventstore.settings import Settings
 from eventstore.threads import EventSourcedThreadStore
-from eventstore.wiring import Embedded, open_embedded
+from eventstore.wiring import Parts, open_parts
 from tests.support.engines import Through, store_on, untouched
 from tests.support.wire import CodexWire
 
@@ -27,7 +27,7 @@ ANY_PORT = Address("127.0.0.1", 0)
 class Rig:
     """A server, its store, and a client of it."""
 
-    parts: Embedded
+    parts: Parts
     store: EventSourcedThreadStore
     server: Serving
     codex: CodexWire
@@ -44,7 +44,7 @@ class Rig:
 
 @asynccontextmanager
 async def a_rig(
-    path: Path,
+    where: Path | Settings,
     *,
     limits: Limits | None = None,
     within: float = 30.0,
@@ -52,10 +52,10 @@ async def a_rig(
     tls: TlsFiles | None = None,
     tokens: Path | None = None,
 ) -> AsyncIterator[Rig]:
-    """Serve the store in this file for the block; `within` is the deadline of the store's calls in seconds."""
+    """Serve the store in this file, or the one named, for the block; its calls take `within` seconds at most."""
+    settings = where if isinstance(where, Settings) else Settings(log=f"sqlite:{where}", actor="a test")
     async with AsyncExitStack() as ends:
-        settings = Settings(log=f"sqlite:{path}", actor="a test", within=within)
-        parts = await ends.enter_async_context(open_embedded(settings))
+        parts = await ends.enter_async_context(open_parts(settings.model_copy(update={"within": within})))
         store = store_on(parts, through, ends, within=within)
         registry = CollectorRegistry()
         limits = limits or Limits(within=within, deadline=2 * within)

@@ -1,0 +1,171 @@
+"""Calls that change something.
+
+The invariant: those about one thread arrive in the order in which they were made, and each comes to its end though its
+caller does not wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
+
+from google.protobuf.message import Message
+
+from eventstore.documents.items import Receipt
+from eventstore.documents.params import AppendThreadItemsParams
+from eventstore.errors import Conflict, EventStoreError, OutcomeUnknown, Rejected, Unavailable
+from eventstore.ids import ThreadId, new_event_id
+from eventstore.remote.connection import Connection
+from eventstore.remote.failures import CutOff, unknown
+from eventstore.serve.answered import receipt_of
+from eventstore.serve.asked import append_request
+from eventstore.serve.protos import eventstore_threads_pb2 as pb
+from eventstore.serve.turns import Turn, Turns
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+_AGAIN_AFTER: Final = (0.05, 1.0)
+"""Seconds until an append that was cut off is repeated, at most: the first time, and ever."""
+
+
+class Call(NamedTuple):
+    """A call about one thread."""
+
+    deadline: float
+    """By `time.monotonic`."""
+    turn: Turn
+
+
+class Changes:
+    """Makes such calls over a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._turns = Turns(within=connection.within)
+        self._going_on: set[asyncio.Future[Any]] = set()
+
+    async def settled(self, *, within: float) -> None:
+        """Wait for calls whose callers have gone."""
+        if self._going_on:
+            await asyncio.wait(self._going_on, timeout=within)
+
+    async def append(self, params: AppendThreadItemsParams) -> Receipt:
+        """Append in turn, and again under the same name while it is not known what became of it."""
+        return await self.in_turn(params.thread_id, lambda call: self._append(params, call))
+
+    async def told(self, thread_id: ThreadId, method: str, request: Message, reply: type[M]) -> M:
+        """Make a call in turn; the next one may follow as soon as it is sent."""
+        return await self.in_turn(
+            thread_id, lambda call: self.tell(method, request, reply, call.deadline, sent=call.turn.end)
+        )
+
+    async def tell(
+        self,
+        method: str,
+        request: Message,
+        reply: type[M],
+        deadline: float,
+        *,
+        sent: Callable[[], None] | None = None,
+    ) -> M:
+        """Make a call at once; raises as `Connection.tell` does.
+
+        Raises:
+            OutcomeUnknown: It was cut off.
+        """
+        try:
+            return await self._connection.tell(method, request, reply, deadline=deadline, sent=sent)
+        except CutOff as exc:
+            raise unknown(self._connection.url.address, str(exc)) from exc
+
+    async def in_turn(
+        self,
+        thread_id: ThreadId,
+        work: Callable[[Call], Coroutine[Any, Any, T]],
+        unheard: Callable[[T], Coroutine[Any, Any, None]] | None = None,
+    ) -> T:
+        """Do what a call is about behind those before about the thread, and to its end even if nobody waits for it.
+
+        It may end its turn when it is sent; else that is when it has ended.
+        `unheard` is done with its result when nobody waited, before any later call.
+        """
+        deadline = time.monotonic() + self._connection.within
+        turn = self._turns.asked(thread_id)
+        await turn.__aenter__()
+        going_on = self._kept(_to_its_end(turn, work(Call(deadline, turn))))
+        try:
+            return await asyncio.shield(going_on)
+        except asyncio.CancelledError:
+            self._kept(_afterwards(self._turns.asked(thread_id), going_on, unheard))
+            raise
+
+    async def _append(self, params: AppendThreadItemsParams, call: Call) -> Receipt:
+        named = params if params.append_id else params.model_copy(update={"append_id": new_event_id()})
+        is_fresh, longest = params.append_id is None, _AGAIN_AFTER[0]
+        cut: CutOff | None = None
+        while True:
+            request = append_request(named, is_fresh=is_fresh)
+            try:
+                receipt = receipt_of(
+                    await self._connection.tell(
+                        "AppendItems", request, pb.Receipt, deadline=call.deadline, sent=call.turn.end
+                    )
+                )
+            except CutOff as exc:
+                cut = exc
+            except (Unavailable, Rejected, Conflict) as exc:
+                if cut is None:
+                    raise
+                if not isinstance(exc, Unavailable):
+                    # It may have been taken all the same: in another life of the server, in which the thread was live,
+                    # or before the thread had another writer.
+                    raise self._unknown_append(named, cut) from exc
+            else:
+                if cut is not None and params.append_id is None and receipt.append_id is not None:
+                    # Taken when it was cut off: the repetition had nothing to add.
+                    return receipt._replace(appended=len(params.items) - len(receipt.dropped))
+                return receipt
+            is_fresh = False
+            again_after = random.uniform(0, longest)
+            if time.monotonic() + again_after >= call.deadline:
+                raise self._unknown_append(named, cut)
+            await asyncio.sleep(again_after)
+            longest = min(2 * longest, _AGAIN_AFTER[1])
+
+    def _unknown_append(self, params: AppendThreadItemsParams, cut: CutOff | None) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"append {params.append_id} was cut off on its way to {self._connection.url.address} ({cut}); "
+            "append it again with the same append id"
+        )
+
+    def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+        return task
+
+
+async def _to_its_end(turn: Turn, call: Coroutine[Any, Any, T]) -> T:
+    """Make the call in a turn that is taken already, and end it."""
+    try:
+        return await call
+    finally:
+        turn.end()
+
+
+async def _afterwards(
+    turn: Turn, going_on: asyncio.Task[T], unheard: Callable[[T], Coroutine[Any, Any, None]] | None
+) -> None:
+    """Do what a call's result asks for when its caller did not wait for it."""
+    try:
+        async with turn:
+            await asyncio.wait([going_on])
+            if going_on.cancelled() or going_on.exception() is not None or unheard is None:
+                return
+            await unheard(going_on.result())
+    except EventStoreError:
+        pass  # The server ends the thread when it has rested.
