@@ -104,6 +104,9 @@ class DoNothingStore:
     async def read_items(self, params: ReadItemsParams) -> ItemPage:
         return ItemPage(thread_id=params.thread_id, items=())
 
+    async def retry_thread(self, thread_id: ThreadId) -> StoredThread:
+        return _nothing_known_of(thread_id)
+
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
         return
         yield
