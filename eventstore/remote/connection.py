@@ -19,6 +19,7 @@ from eventstore.ids import new_event_id
 from eventstore.life import closed
 from eventstore.remote.failures import CutOff, away, error_of, refusal_of
 from eventstore.remote.url import RemoteUrl
+from eventstore.serve import heartbeat
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 M = TypeVar("M", bound=Message)
@@ -34,10 +35,6 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A peer that is gone without a word is noticed, also while nothing is said.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
     # Stores are callers of their own and share no connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -165,11 +162,12 @@ class Connection:
 
 
 def _channel(url: RemoteUrl) -> grpc.aio.Channel:
+    options = (*_OPTIONS, *heartbeat.options())
     if not url.tls:
-        return grpc.aio.insecure_channel(url.address, options=_OPTIONS)
+        return grpc.aio.insecure_channel(url.address, options=options)
     try:
         trusted = grpc.ssl_channel_credentials(**url.trust())
-        return grpc.aio.secure_channel(url.address, trusted, options=_OPTIONS)
+        return grpc.aio.secure_channel(url.address, trusted, options=options)
     except (ValueError, RuntimeError) as exc:
         raise InvalidRequest(f"the certificates for {url} cannot be used: {exc}") from exc
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from eventstore.errors import InvalidRequest
+from eventstore.serve import heartbeat
 from eventstore.serve.bearers import Bearers
 from eventstore.serve.calls import Calls
 from eventstore.serve.clients import Callers
@@ -178,8 +179,7 @@ def _options(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.max_send_message_length", -1),
         # Two servers at one port would each get half of the calls.
         ("grpc.so_reuseport", 0),
-        # Milliseconds: clients that follow events ask now and then whether the server is there still.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        *heartbeat.options(),
     )
 
 
