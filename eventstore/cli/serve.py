@@ -81,29 +81,12 @@ def serve(
     try:
         from eventstore.serve.deadline import SHARE_FOR_STORE
         from eventstore.serve.server import MIB, Address, Limits
-        from eventstore.serve.tls import TlsFiles
     except ModuleNotFoundError as exc:
         raise Unsupported(f"serving needs {exc.name}, which is not installed; install eventstore[serve]") from exc
     settings = settings_of(context)
     settings = settings.model_copy(update={"within": min(settings.within, SHARE_FOR_STORE * deadline)})
-    address = Address.parse(listen)
-    if not address.is_local and client_ca is None and not unprotected:
-        if tokens is None:
-            raise InvalidRequest(
-                f"whoever reaches {address} could read and write all threads; listen on 127.0.0.1, "
-                "give --client-ca, or --tokens with TLS, or say --unprotected"
-            )
-        if tls_cert is None:
-            raise InvalidRequest(
-                f"whoever listens in on the way to {address} could read the tokens; listen on 127.0.0.1, "
-                "give --tls-cert and --tls-key, or say --unprotected"
-            )
-    if (tls_cert is None) != (tls_key is None) or (client_ca is not None and tls_cert is None):
-        raise InvalidRequest("TLS takes --tls-cert and --tls-key, and --client-ca if clients need certificates")
-    tls = TlsFiles(tls_cert, tls_key, client_ca) if tls_cert is not None and tls_key is not None else None
     if worker and not settings.is_cluster:
         raise InvalidRequest("an embedded store keeps its views itself; leave --worker away")
-    begin_logging(debug=debug)
     limits = Limits(
         within=settings.within,
         writers=writers,
@@ -113,7 +96,19 @@ def serve(
         calls=calls,
         largest=largest * MIB,
     )
-    return asyncio.run(_serve(_Plan(settings, address, limits, tls, tokens, worker, monitor_address(monitor))))
+    plan = _Plan(
+        settings,
+        Address.parse(listen),
+        limits,
+        _tls(tls_cert, tls_key, client_ca),
+        tokens,
+        with_worker=worker,
+        monitor=monitor_address(monitor),
+    )
+    if not unprotected:
+        _must_be_protected(plan)
+    begin_logging(debug=debug)
+    return asyncio.run(_serve(plan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +122,41 @@ class _Plan:
     tokens: Path | None
     with_worker: bool
     monitor: tuple[str, int] | None
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    """Return the files for TLS; None without it.
+
+    Raises:
+        InvalidRequest: Some of them are missing.
+    """
+    from eventstore.serve.tls import TlsFiles
+
+    if cert is not None and key is not None:
+        return TlsFiles(cert, key, client_ca)
+    if (cert, key, client_ca) != (None, None, None):
+        raise InvalidRequest("TLS takes --tls-cert and --tls-key, and --client-ca if clients need certificates")
+    return None
+
+
+def _must_be_protected(plan: _Plan) -> None:
+    """Refuse to listen where others can call, unless callers have to show who they are and nobody else can listen in.
+
+    Raises:
+        InvalidRequest: They need not, or somebody can.
+    """
+    if plan.address.is_local or (plan.tls is not None and plan.tls.client_ca is not None):
+        return
+    if plan.tokens is None:
+        raise InvalidRequest(
+            f"whoever reaches {plan.address} could read and write all threads; listen on 127.0.0.1, "
+            "give --client-ca, or --tokens with TLS, or say --unprotected"
+        )
+    if plan.tls is None:
+        raise InvalidRequest(
+            f"whoever listens in on the way to {plan.address} could read the tokens; listen on 127.0.0.1, "
+            "give --tls-cert and --tls-key, or say --unprotected"
+        )
 
 
 async def _serve(plan: _Plan) -> int:

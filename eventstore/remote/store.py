@@ -37,7 +37,6 @@ from eventstore.serve.answered import event_of, item_of, page_of, thread_of, thr
 from eventstore.serve.asked import (
     change_request,
     create_request,
-    delete_request,
     given,
     history_request,
     list_request,
@@ -188,7 +187,7 @@ class RemoteThreadStore:
 
     async def delete_thread(self, params: DeleteThreadParams) -> str | None:
         async def delete(call: Call) -> str | None:
-            deleted = await self._changes.tell("DeleteThread", delete_request(params), pb.Deleted, call.deadline)
+            deleted = await self._changes.tell("DeleteThread", change_request(params), pb.Done, call.deadline)
             self._live.discard(params.thread_id)
             return _token_of(deleted)
 
@@ -269,6 +268,6 @@ def _there(found: pb.Thread) -> StoredThread:
     return thread
 
 
-def _token_of(done: pb.Done | pb.Deleted) -> str | None:
+def _token_of(done: pb.Done) -> str | None:
     token: str | None = given(done, "token")
     return token

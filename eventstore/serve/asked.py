@@ -29,6 +29,7 @@ from eventstore.jsontext import MalformedJson, dumps, loads, loads_fast
 from eventstore.serve.codex_wire import document
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
+C = TypeVar("C", ArchiveThreadParams, DeleteThreadParams)
 M = TypeVar("M", bound=Message)
 
 _WHAT_NO_WIRE_TAKES = (UnicodeEncodeError, ValueError, OverflowError, TypeError)
@@ -252,7 +253,7 @@ def update_params(asked: pb.UpdateThreadMetadataRequest) -> UpdateThreadMetadata
     )
 
 
-def change_request(params: ArchiveThreadParams) -> pb.ChangeThreadRequest:
+def change_request(params: ArchiveThreadParams | DeleteThreadParams) -> pb.ChangeThreadRequest:
     return message(
         pb.ChangeThreadRequest,
         thread_id=params.thread_id,
@@ -261,27 +262,9 @@ def change_request(params: ArchiveThreadParams) -> pb.ChangeThreadRequest:
     )
 
 
-def change_params(asked: pb.ChangeThreadRequest) -> ArchiveThreadParams:
+def change_params(asked: pb.ChangeThreadRequest, kind: type[C]) -> C:
     return document(
-        ArchiveThreadParams,
-        thread_id=asked.thread_id,
-        expected_version=given(asked, "expected_version"),
-        reason=given(asked, "reason"),
-    )
-
-
-def delete_request(params: DeleteThreadParams) -> pb.DeleteThreadRequest:
-    return message(
-        pb.DeleteThreadRequest,
-        thread_id=params.thread_id,
-        expected_version=params.expected_version,
-        reason=params.reason,
-    )
-
-
-def delete_params(asked: pb.DeleteThreadRequest) -> DeleteThreadParams:
-    return document(
-        DeleteThreadParams,
+        kind,
         thread_id=asked.thread_id,
         expected_version=given(asked, "expected_version"),
         reason=given(asked, "reason"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from eventstore.audit import audit
 from eventstore.documents.items import Position, StoredItem
+from eventstore.documents.params import ArchiveThreadParams, DeleteThreadParams
 from eventstore.errors import InvalidRequest, LogUnavailable
 from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.serve.answered import (
@@ -24,7 +25,6 @@ from eventstore.serve.asked import (
     append_params,
     change_params,
     create_params,
-    delete_params,
     history_params,
     list_params,
     page_params,
@@ -87,7 +87,7 @@ class Threads:
             Method("UpdateThreadMetadata", pb.UpdateThreadMetadataRequest, self.update),
             Method("ArchiveThread", pb.ChangeThreadRequest, self.archive),
             Method("UnarchiveThread", pb.ChangeThreadRequest, self.unarchive),
-            Method("DeleteThread", pb.DeleteThreadRequest, self.delete),
+            Method("DeleteThread", pb.ChangeThreadRequest, self.delete),
             Method("RetryThread", pb.RetryThreadRequest, self.retry),
         )
 
@@ -192,22 +192,22 @@ class Threads:
             return thread_message(await store.update_thread_metadata(params))
 
     async def archive(self, request: pb.ChangeThreadRequest) -> pb.Done:
-        params = change_params(request)
+        params = change_params(request, ArchiveThreadParams)
         async with self._callers.calling(request.caller) as store:
             return pb.Done(token=await store.archive_thread(params))
 
     async def unarchive(self, request: pb.ChangeThreadRequest) -> pb.Thread:
-        params = change_params(request)
+        params = change_params(request, ArchiveThreadParams)
         async with self._callers.calling(request.caller) as store:
             return thread_message(await store.unarchive_thread(params))
 
-    async def delete(self, request: pb.DeleteThreadRequest) -> pb.Deleted:
-        params = delete_params(request)
+    async def delete(self, request: pb.ChangeThreadRequest) -> pb.Done:
+        params = change_params(request, DeleteThreadParams)
         if not request.HasField("caller"):
             async with self._turns.asked(params.thread_id):
-                return pb.Deleted(token=await self._store.delete_thread(params))
+                return pb.Done(token=await self._store.delete_thread(params))
         async with self._callers.calling(request.caller) as store:
-            return pb.Deleted(token=await store.delete_thread(params))
+            return pb.Done(token=await store.delete_thread(params))
 
     async def retry(self, request: pb.RetryThreadRequest) -> pb.Thread:
         thread_id = parse_thread_id(request.thread_id)

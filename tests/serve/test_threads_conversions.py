@@ -178,8 +178,8 @@ def test_a_command_arrives_as_it_was(thread_id: str, version: int | None, reason
     named: dict[str, Any] = {"thread_id": thread_id, "expected_version": version, "reason": reason}
     change, delete = ArchiveThreadParams(**named), DeleteThreadParams(**named)
 
-    assert change == asked.change_params(sent(asked.change_request(change)))
-    assert delete == asked.delete_params(sent(asked.delete_request(delete)))
+    assert change == asked.change_params(sent(asked.change_request(change)), ArchiveThreadParams)
+    assert delete == asked.change_params(sent(asked.change_request(delete)), DeleteThreadParams)
 
 
 @given(st.lists(THREAD, max_size=3).map(tuple), MAYBE, TOKEN)

@@ -130,8 +130,8 @@ async def test_a_server_that_ends_tells_those_who_follow(tmp_path: Path) -> None
 
 async def test_a_thread_is_deleted_at_the_version_that_was_seen(rig: Rig, threads: ThreadsWire) -> None:
     thread = await a_live_thread(rig.store, "hello")
-    stale = pb.DeleteThreadRequest(thread_id=thread, expected_version=1)
-    right = pb.DeleteThreadRequest(thread_id=thread, expected_version=2, reason="asked for")
+    stale = pb.ChangeThreadRequest(thread_id=thread, expected_version=1)
+    right = pb.ChangeThreadRequest(thread_id=thread, expected_version=2, reason="asked for")
 
     assert (grpc.StatusCode.FAILED_PRECONDITION, "WrongExpectedVersion") == await refused(
         threads.call("DeleteThread", stale)

@@ -29,7 +29,7 @@ UNARY: dict[str, tuple[type[Message], type[Message]]] = {
     "UnarchiveThread": (pb.ChangeThreadRequest, pb.Thread),
     "RetryThread": (pb.RetryThreadRequest, pb.Thread),
     "ReadItems": (pb.ReadItemsRequest, pb.ItemPage),
-    "DeleteThread": (pb.DeleteThreadRequest, pb.Deleted),
+    "DeleteThread": (pb.ChangeThreadRequest, pb.Done),
 }
 STREAMING: dict[str, tuple[type[Message], type[Message]]] = {
     "ReadHistory": (pb.ReadHistoryRequest, pb.Items),

@@ -331,21 +331,3 @@ class Event(_message.Message):
     reason: str
     items: int
     def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., kind: _Optional[str] = ..., event_id: _Optional[str] = ..., thread_id: _Optional[str] = ..., occurred_at_micros: _Optional[int] = ..., writer_id: _Optional[str] = ..., writer_seq: _Optional[int] = ..., actor: _Optional[str] = ..., verdict: _Optional[str] = ..., why: _Optional[str] = ..., reason: _Optional[str] = ..., items: _Optional[int] = ...) -> None: ...
-
-class DeleteThreadRequest(_message.Message):
-    __slots__ = ("thread_id", "expected_version", "reason", "caller")
-    THREAD_ID_FIELD_NUMBER: _ClassVar[int]
-    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    CALLER_FIELD_NUMBER: _ClassVar[int]
-    thread_id: str
-    expected_version: int
-    reason: str
-    caller: Caller
-    def __init__(self, thread_id: _Optional[str] = ..., expected_version: _Optional[int] = ..., reason: _Optional[str] = ..., caller: _Optional[_Union[Caller, _Mapping]] = ...) -> None: ...
-
-class Deleted(_message.Message):
-    __slots__ = ("token",)
-    TOKEN_FIELD_NUMBER: _ClassVar[int]
-    token: str
-    def __init__(self, token: _Optional[str] = ...) -> None: ...
