@@ -20,7 +20,7 @@ from eventstore.serve.server import MIB, Limits
 from tests.support.faults import FaultyLog
 from tests.support.serve_rig import a_rig
 from tests.support.threads import delete, resume, say_and_flush
-from tests.support.wire import CodexWire, item, told
+from tests.support.wire import CodexWire, a_stored_thread, item, told
 
 
 @pytest.fixture
@@ -33,14 +33,6 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str | None]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value.code(), told(caught.value)
-
-
-async def a_stored_thread(codex: CodexWire, *texts: str) -> str:
-    thread = new_thread_id()
-    await codex.create(thread)
-    await codex.append(thread, *texts)
-    await codex.say("FlushThread", thread)
-    return thread
 
 
 async def test_a_thread_has_its_own_session_meta_first_and_what_the_policy_keeps(path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.support.serve_rig import Rig, a_rig
 from tests.support.serving import a_server
 from tests.support.threads import a_live_thread, created, resume, said, say, say_and_flush
 from tests.support.threads_wire import ThreadsWire
-from tests.support.wire import CodexWire, item, told
+from tests.support.wire import CodexWire, a_stored_thread, item, told
 
 
 @pytest.fixture
@@ -40,14 +40,6 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str | None, str]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value.code(), told(caught.value), caught.value.details() or ""
-
-
-async def a_stored_thread(codex: CodexWire, *texts: str) -> str:
-    thread = new_thread_id()
-    await codex.create(thread)
-    await codex.append(thread, *texts)
-    await codex.say("FlushThread", thread)
-    return thread
 
 
 # time

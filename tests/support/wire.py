@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from eventstore.ids import new_thread_id
 from eventstore.serve.codex_service import SERVICE
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.statuses import ERROR_NAME
@@ -110,6 +111,15 @@ class CodexWire:
         """Return what was said in the thread."""
         payloads = [each["payload"] for each in await self.history(thread_id) if each["type"] == "event_msg"]
         return [payload["message"] for payload in payloads if payload["type"] in ("user_message", "agent_message")]
+
+
+async def a_stored_thread(codex: CodexWire, *texts: str) -> str:
+    """Make a thread that is live with the server and stored, whose user has said these texts."""
+    thread = new_thread_id()
+    await codex.create(thread)
+    await codex.append(thread, *texts)
+    await codex.say("FlushThread", thread)
+    return thread
 
 
 def item(kind: str, payload: Any) -> str:
