@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
@@ -27,7 +27,7 @@ from eventstore.documents.params import (
 )
 from eventstore.documents.records import EventRecord
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
-from eventstore.errors import Broken, EventStoreError
+from eventstore.errors import Broken, EventStoreError, OutcomeUnknown, ThreadNotFound
 from eventstore.ids import ThreadId
 from eventstore.life import Life
 from eventstore.remote.changes import Call, Changes
@@ -87,6 +87,8 @@ class RemoteThreadStore:
         self._changes = Changes(connection)
         self._within = connection.within
         self._live: set[ThreadId] = set()
+        self._perhaps_live: set[ThreadId] = set()
+        """Threads of which it is not known whether the server has made them live: opening one again begins anew."""
         self._ended_unheard: dict[ThreadId, str | None] = {}
         """Threads whose shutdown was done when its caller had gone, with its token."""
         self._life = Life()
@@ -121,7 +123,9 @@ class RemoteThreadStore:
 
     async def append_items(self, params: AppendThreadItemsParams) -> Receipt:
         self._life.must_go_on()
-        return await self._changes.append(params)
+        receipt = await self._changes.append(params)
+        self._perhaps_live.discard(params.thread_id)
+        return receipt
 
     async def persist_thread(self, thread_id: ThreadId) -> str | None:
         return await self._done(thread_id, "PersistThread", pb.LiveThreadRequest(thread_id=thread_id))
@@ -230,14 +234,22 @@ class RemoteThreadStore:
 
     async def _opened(self, thread_id: ThreadId, method: str, request: Message) -> None:
         """Make a thread live; if the caller has gone meanwhile, it is live no longer."""
+        live = pb.LiveThreadRequest(thread_id=thread_id)
 
         async def open_it(call: Call) -> None:
-            await self._changes.tell(method, request, pb.Done, call.deadline)
+            if thread_id in self._perhaps_live:
+                with suppress(ThreadNotFound):
+                    await self._changes.tell("DiscardThread", live, pb.Done, call.deadline)
+                self._perhaps_live.discard(thread_id)
+            try:
+                await self._changes.tell(method, request, pb.Done, call.deadline)
+            except OutcomeUnknown:
+                self._perhaps_live.add(thread_id)
+                raise
             self._ended_unheard.pop(thread_id, None)
 
         async def unheard(_: None) -> None:
-            deadline = time.monotonic() + self._within
-            await self._changes.tell("DiscardThread", pb.LiveThreadRequest(thread_id=thread_id), pb.Done, deadline)
+            await self._changes.tell("DiscardThread", live, pb.Done, time.monotonic() + self._within)
 
         self._life.must_go_on()
         await self._changes.in_turn(thread_id, open_it, unheard)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trustme
-from prometheus_client import CollectorRegistry
 
 from eventstore.audit import audit
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ThreadNotFound, Unsupported, WriterFenced
-from eventstore.ids import ThreadId
 from eventstore.remote.store import RemoteThreadStore, open_remote
 from eventstore.remote.url import RemoteUrl
-from eventstore.serve.server import serving
 from eventstore.settings import Settings
-from eventstore.wiring import open_embedded, open_parts, open_store
+from eventstore.wiring import open_parts, open_store
 from tests.serve.test_tls import written
 from tests.support.faults import FaultyLog
 from tests.support.relay import relay_to
-from tests.support.serve_rig import ANY_PORT, Rig, a_rig
+from tests.support.serve_rig import Rig, a_rig
 from tests.support.threads import a_cold_thread, a_live_thread, created, resume, said, say, say_and_flush
 
 
@@ -124,6 +121,33 @@ async def test_an_append_that_is_cut_off_is_repeated_and_counts_once(tmp_path: P
         assert (1, ["hello", "once"]) == (receipt.appended, await said(store, thread_id))
 
 
+async def test_a_thread_whose_opening_was_cut_off_can_be_opened_again(tmp_path: Path) -> None:
+    """The server has it live by then, for its answer alone was lost."""
+    log = FaultyLog()
+    async with (
+        a_rig(tmp_path / "cut.db", through=log.through) as rig,
+        relay_to(rig.server.address.port) as relay,
+        open_remote(RemoteUrl(f"127.0.0.1:{relay.address}"), within=2.0) as store,
+    ):
+        thread_id = await a_cold_thread(store, "one")
+        log.held = held = asyncio.Event()
+        resuming = asyncio.ensure_future(resume(store, thread_id))
+        await log.holding.wait()
+        relay.block()
+        log.held = None
+        held.set()
+        with pytest.raises(OutcomeUnknown):
+            await resuming
+        assert 1.0 == rig.registry.get_sample_value("eventstore_live_writers")
+        await relay.lead_to(rig.server.address.port)
+        await insisting(lambda: resume(store, thread_id))
+        await say_and_flush(store, thread_id, "two")
+        with pytest.raises(InvalidRequest, match="already has a live local writer"):
+            await resume(store, thread_id)
+
+        assert ["one", "two"] == await said(store, thread_id)
+
+
 async def test_a_server_that_came_back_knows_no_live_thread(tmp_path: Path) -> None:
     async with relay_to(1) as relay:
         async with a_rig(tmp_path / "threads.db") as rig:
@@ -134,7 +158,7 @@ async def test_a_server_that_came_back_knows_no_live_thread(tmp_path: Path) -> N
         async with a_rig(tmp_path / "threads.db") as rig:
             await relay.lead_to(rig.server.address.port)
             with pytest.raises(ThreadNotFound):
-                await settled(store, thread_id)
+                await insisting(lambda: store.flush_thread(thread_id))
             await resume(store, thread_id)
             await say_and_flush(store, thread_id, "on")
 
@@ -142,36 +166,36 @@ async def test_a_server_that_came_back_knows_no_live_thread(tmp_path: Path) -> N
             await opened.__aexit__(None, None, None)
 
 
-async def settled(store: RemoteThreadStore, thread_id: ThreadId) -> None:
-    """Flush, once the server can be reached again."""
+async def insisting(call: Callable[[], Awaitable[object]]) -> None:
+    """Make the call once the server can be reached again."""
     async with asyncio.timeout(60):
         while True:
             try:
-                await store.flush_thread(thread_id)
+                await call()
                 return
             except (LogUnavailable, OutcomeUnknown):
                 await asyncio.sleep(0.1)
 
 
-async def test_a_server_with_a_certificate_is_spoken_to_over_tls(tmp_path: Path) -> None:
+async def test_a_server_with_a_certificate_is_spoken_to_over_tls_and_names_who_shows_one(
+    either: Settings, tmp_path: Path
+) -> None:
     authority = trustme.CA()
     files = written(tmp_path, authority, client_ca=True)
-    own = authority.issue_cert("client")
+    own = authority.issue_cert("client", common_name="an-agent")
     own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
-    settings = Settings(log=f"sqlite:{tmp_path / 'threads.db'}")
-    async with (
-        open_embedded(settings) as parts,
-        serving(parts.store, ANY_PORT, registry=CollectorRegistry(), tls=files) as server,
-    ):
-        shown = f"grpcs://{server.address}?ca={tmp_path / 'ca.pem'}&cert={tmp_path / 'own.pem'}"
-        async with open_store(shown) as store:
+    async with a_rig(either, tls=files) as rig:
+        shown = f"grpcs://{rig.server.address}?ca={tmp_path / 'ca.pem'}&cert={tmp_path / 'own.pem'}"
+        async with open_store(shown, actor="whoever it says it is") as store:
             thread_id = await a_cold_thread(store, "secret")
-        for without in (f"grpcs://{server.address}?ca={tmp_path / 'ca.pem'}", f"grpc://{server.address}"):
+        for without in (f"grpcs://{rig.server.address}?ca={tmp_path / 'ca.pem'}", f"grpc://{rig.server.address}"):
             with pytest.raises(LogUnavailable):
                 async with open_store(without):
                     pass
 
-        assert ["secret"] == await said(parts.store, thread_id)
+        assert ["secret"] == await said(rig.store, thread_id)
+        (actor,) = {str(record.actor) for record in await rig.records(thread_id)}
+    assert "CN=an-agent" in actor.split(",")
 
 
 async def test_a_closed_store_leaves_no_live_thread_at_the_server(rig: Rig) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from eventstore import LoadThreadHistoryParams, open_store
 from eventstore.errors import EventStoreError, Rejected
+from eventstore.settings import Settings
 from tests.support.serve_rig import a_rig
 from tests.support.threads import a_live_thread, said
 
@@ -15,12 +16,12 @@ TOKEN = "a-token-" + "1" * 20
 
 
 async def test_whoever_shows_a_token_is_let_in_and_named_in_the_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    either: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text(f"an-agent {TOKEN}\n")
     tokens.chmod(0o600)
-    async with a_rig(tmp_path / "threads.db", tokens=tokens) as rig:
+    async with a_rig(either, tokens=tokens) as rig:
         url = f"grpc://{rig.server.address}"
         for wrong in ("", "another-" + "2" * 20):
             monkeypatch.setenv("EVENTSTORE_SERVER_TOKEN", wrong)

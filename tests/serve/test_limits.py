@@ -316,8 +316,8 @@ async def test_appends_that_the_log_does_not_answer_for_have_their_bound(either:
     assert ([3, 3], ["hello", LARGE, "end"], 0) == (items, texts, left)
 
 
-async def test_while_the_log_answers_room_is_made_for_appends_that_nobody_flushes(path: Path) -> None:
-    async with a_rig(path, limits=Limits(unverified=MIB)) as rig, open_store(f"grpc://{rig.server.address}") as store:
+async def test_while_the_log_answers_room_is_made_for_appends_that_nobody_flushes(either: Settings) -> None:
+    async with a_rig(either, limits=Limits(unverified=MIB)) as rig, open_store(f"grpc://{rig.server.address}") as store:
         threads, kept = [await a_live_thread(store) for _ in range(6)], []
         for thread in threads:
             await say(store, thread, LARGE)
