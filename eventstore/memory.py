@@ -42,6 +42,7 @@ class Memory:
         self.unverified = 0
         """Of what writers have said and is not known to count."""
         self._most_unstored = self._most_unverified = sys.maxsize
+        self._given_back = 0
         self._keepers: WeakSet[Keeper] = WeakSet()
         self._making_room: asyncio.Task[bool] | None = None
 
@@ -52,6 +53,15 @@ class Memory:
     def join(self, keeper: Keeper) -> None:
         """Let the writer be asked to have its words judged when room is needed."""
         self._keepers.add(keeper)
+
+    def keep(self, size: int) -> None:
+        """Count what a writer has said."""
+        self.unverified += size
+
+    def give_back(self, size: int) -> None:
+        """Count what a writer keeps no longer."""
+        self.unverified -= size
+        self._given_back += size
 
     @property
     def is_full_of_unstored(self) -> bool:
@@ -80,17 +90,17 @@ class Memory:
             if self._making_room is None or self._making_room.done():
                 self._making_room = asyncio.get_running_loop().create_task(self._verify_fullest(within))
             ended, _ = await asyncio.wait([self._making_room], timeout=max(0.0, deadline - time.monotonic()))
-            if not any(making.result() for making in ended):
+            if self.unverified >= self._most_unverified and not any(making.result() for making in ended):
                 raise TooMany(
                     f"{self.unverified:,} bytes of appends are kept here for which the log has not answered, as much "
                     "as may be; try again later"
                 )
 
     async def _verify_fullest(self, within: float) -> bool:
-        """Have those judged who keep most, each once, until enough is given back; say whether there is room now."""
-        enough = _LEFT * self._most_unverified
+        """Have those judged who keep most, each once, until enough is given back; say whether anything was."""
+        enough, given_back = _LEFT * self._most_unverified, self._given_back
         fullest = sorted(self._keepers, key=lambda keeper: -keeper.unverified_bytes)
         while fullest and self.unverified > enough:
             some, fullest = fullest[:_TOGETHER], fullest[_TOGETHER:]
             await asyncio.gather(*(keeper.verify(within=within) for keeper in some if keeper.unverified_bytes))
-        return self.unverified < self._most_unverified
+        return self._given_back > given_back

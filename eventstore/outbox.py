@@ -44,22 +44,23 @@ class Outbox:
         unverified = Unverified(event, size)
         self.waiting.append(unverified)
         self.unsent.append(unverified)
-        self._grow(size)
+        self.size += size
+        self.memory.keep(size)
         return unverified
 
     def release(self, admitted: int) -> None:
         while self.waiting and self.waiting[0].event.writer_seq <= admitted:
-            self._grow(-self.waiting.popleft().size)
+            self._give_back(self.waiting.popleft().size)
 
     def clear(self) -> None:
         """Forget all of them: none will count."""
         self.waiting.clear()
         self.unsent.clear()
-        self._grow(-self.size)
+        self._give_back(self.size)
 
     def leave(self) -> None:
         """Count them with no others any more: they go when the calls have ended that wait for them still."""
-        self.memory.unverified -= self.size
+        self.memory.give_back(self.size)
         self.memory = Memory()
 
     def take_unsent(self) -> list[Unverified]:
@@ -95,6 +96,6 @@ class Outbox:
     def is_full(self) -> bool:
         return len(self.waiting) >= OUTBOX_EVENTS or self.size >= OUTBOX_BYTES
 
-    def _grow(self, size: int) -> None:
-        self.size += size
-        self.memory.unverified += size
+    def _give_back(self, size: int) -> None:
+        self.size -= size
+        self.memory.give_back(size)

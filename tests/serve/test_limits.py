@@ -48,7 +48,7 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str | None, str]:
 async def test_a_call_ends_at_the_servers_deadline_and_what_it_began_counts_once(either: Settings) -> None:
     log = FaultyLog()
     async with a_rig(either, limits=Limits(deadline=0.3), through=log.through) as rig:
-        thread = await a_stored_thread(rig.codex, "begin")
+        thread = await a_live_thread(rig.store, "begin")
         log.held = held = asyncio.Event()
         none_set = await refused(rig.codex.append(thread, "one"))
         items = [item("event_msg", {"type": "user_message", "message": "two"})]
@@ -58,8 +58,9 @@ async def test_a_call_ends_at_the_servers_deadline_and_what_it_began_counts_once
             longer_set = await refused(append(request.SerializeToString(), timeout=60))
         log.held = None
         held.set()
-        await rig.codex.say("FlushThread", thread)
-        said = await rig.codex.said(thread)
+        await rig.server.codex.settled(within=60)
+        await rig.store.flush_thread(thread)
+        texts = await said(rig.store, thread)
         ended = rig.registry.get_sample_value(
             "eventstore_calls_total", {"method": "AppendItems", "status": "DEADLINE_EXCEEDED"}
         )
@@ -67,7 +68,7 @@ async def test_a_call_ends_at_the_servers_deadline_and_what_it_began_counts_once
     for status, name, text in (none_set, longer_set):
         assert (grpc.StatusCode.DEADLINE_EXCEEDED, "OutcomeUnknown") == (status, name)
         assert text.startswith("a call may take 0.3 s here")
-    assert ["begin", "one", "two"] == said
+    assert ["begin", "one", "two"] == texts
     assert 2 == ended
 
 
