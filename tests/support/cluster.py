@@ -30,8 +30,8 @@ from tests.support.services import joined
 
 PARTITIONS = 2
 _WITHIN = 20.0
-_IDLE_MS = 20
-"""How long a worker's request is held back while there is nothing: each test waits for one when it begins and ends."""
+_IDLE_MS = 50
+"""How long a worker's request is held back while there is nothing: each test waits for one when it ends."""
 
 
 class ClusterEngine:
