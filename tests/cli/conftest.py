@@ -14,7 +14,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -113,16 +113,16 @@ class CommandLine:
         runs = ["-m", "eventstore.cli"] if program is None else ["-c", program]
         command = [sys.executable, *runs, *before, *self.where, *map(str, words)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=False,
-            preexec_fn=_heed_ctrl_c if heeding else None,  # noqa: PLW1509 - the child does nothing else before it is replaced
-        )
+        with _ctrl_c_heeded() if heeding else nullcontext():
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=False,
+            )
 
     def threads(self, *words: object) -> list[dict[str, Any]]:
         """Return the threads that a list shows."""
@@ -158,9 +158,18 @@ class AtAServer(CommandLine):
         return f"grpc://{self._address}"
 
 
-def _heed_ctrl_c() -> None:
-    """Undo what a shell does to jobs in the background: they, and what they start, ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def _ctrl_c_heeded() -> Iterator[None]:
+    """Undo what a shell does to jobs in the background: they, and what they start, ignore Ctrl-C.
+
+    It is done here and not in the child, which would have to be forked for it: gRPC, where it has threads, may abort
+    a forked process.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -216,7 +225,7 @@ def serving(behind: CommandLine, *words: str) -> Iterator[AtAServer]:
         try:
             assert process.stdout is not None
             ready = process.stdout.readline().decode()
-            assert ready.startswith(READY), ready
+            assert ready.startswith(READY), process.communicate(timeout=60)
             yield behind.at(ready.removeprefix(READY).split(";")[0].strip())
             process.terminate()
             assert process.wait(60) == 0

@@ -149,6 +149,6 @@ def test_codes_are_those_of_the_process(example: CommandLine, processes: list[su
         process = example.started(*words)
         processes.append(process)
         out, err = process.communicate(timeout=30)
-        assert process.returncode == code
+        assert process.returncode == code, err
         assert err.count(b"\n") == (code != 0)
         assert bool(out) == (code == 0)
