@@ -28,9 +28,9 @@ class ThreadStore(Protocol):
     A thread is *live* here between create or resume and shutdown or discard. What flush, persist, shutdown or a command
     acknowledged is kept for ever, once, in order. Calls may overlap; those of one thread take effect in call order.
 
-    Every verb may raise `LogUnavailable`, `ViewsUnavailable`, `ViewsBehind`, `OutcomeUnknown` and, for a damaged
-    thread, `UnreadableEvent`; further errors are named at each verb. A read that is given a consistency token
-    (`at_least`) raises `InvalidRequest` if that is none, or one of another log.
+    Every verb may raise `LogUnavailable`, `ViewsUnavailable`, `ViewsBehind`, `OutcomeUnknown`, for a damaged thread
+    `UnreadableEvent` and, where a server bounds what it takes, `TooMany`; further errors are named at each verb. A read
+    that is given a consistency token (`at_least`) raises `InvalidRequest` if that is none, or one of another log.
     """
 
     async def create_thread(self, params: CreateThreadParams) -> None:
