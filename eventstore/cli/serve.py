@@ -60,7 +60,7 @@ def serve(
             metavar="[HOST:]PORT", help="Serve /metrics, /livez and /readyz there; HOST is 127.0.0.1 by default."
         ),
     ] = None,
-    writers: Annotated[int, typer.Option(min=1, help="Threads that are live at the same time, at most.")] = 10_000,
+    writers: Annotated[int, typer.Option(min=1, help="Live threads of Codex at most, and as many of others.")] = 10_000,
     idle: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="When a live thread that nobody uses is closed.")
     ] = 900,

@@ -81,7 +81,7 @@ class Limits:
     within: float = 30.0
     """Seconds that a call waits for those before it."""
     writers: int = 10_000
-    """Threads that are live at the same time."""
+    """Threads of Codex that are live at the same time, and as many of other clients."""
     idle_after: float = 900.0
     """Seconds after which a live thread that nobody uses is closed."""
     end_within: float = 20.0
