@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 _BYTES = 256 * 1024
 
@@ -40,25 +40,31 @@ class Relay:
         if self._open:
             await asyncio.wait(self._open)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.passed += 1
-        writers = [writer]
+        connection = asyncio.ensure_future(self._relay(reader, writer))
+        self._open.add(connection)
+
+        def ended(_: object) -> None:
+            # Also if it was cut before it had begun.
+            self._open.discard(connection)
+            writer.transport.abort()
+
+        connection.add_done_callback(ended)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with suppress(OSError, asyncio.CancelledError):
-                there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writers.append(there_writer)
-                async with asyncio.TaskGroup() as ways:
-                    ways.create_task(self._pass_on(reader, there_writer))
-                    ways.create_task(self._pass_on(there_reader, writer))
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return
+        try:
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(self._pass_on(reader, there_writer))
+                ways.create_task(self._pass_on(there_reader, writer))
         except* OSError:
             pass  # one of the ends is gone, and so is the other one then
         finally:
-            self._open.discard(task)
-            for one in writers:
-                one.transport.abort()
+            there_writer.transport.abort()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while some := await reader.read(_BYTES):
@@ -77,5 +83,11 @@ async def relay_to(port: int) -> AsyncIterator[Relay]:
     try:
         yield relay
     finally:
+        # What was accepted by now is a connection two turns of the loop later; if the server is closed before that,
+        # asyncio leaves its socket open.
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(2):
+            await asyncio.sleep(0)
         server.close()
         await relay.cut()
