@@ -28,7 +28,7 @@ from eventstore.documents.params import (
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.errors import InvalidRequest, ThreadNotFound, UnknownThread, Unsupported
 from eventstore.history import Check, History, readable
-from eventstore.ids import ThreadId
+from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.life import Life
 from eventstore.live import LiveThreads
 from eventstore.memory import Memory
@@ -111,19 +111,19 @@ class EventSourcedThreadStore:
 
     async def persist_thread(self, thread_id: ThreadId) -> str | None:
         self._life.must_go_on()
-        return await self._live.flush(thread_id, even_if_empty=True)
+        return await self._live.flush(parse_thread_id(thread_id), even_if_empty=True)
 
     async def flush_thread(self, thread_id: ThreadId) -> str | None:
         self._life.must_go_on()
-        return await self._live.flush(thread_id)
+        return await self._live.flush(parse_thread_id(thread_id))
 
     async def shutdown_thread(self, thread_id: ThreadId) -> str | None:
         self._life.must_go_on()
-        return await self._live.shutdown(thread_id)
+        return await self._live.shutdown(parse_thread_id(thread_id))
 
     async def discard_thread(self, thread_id: ThreadId) -> None:
         self._life.must_go_on()
-        self._live.discard(thread_id)
+        self._live.discard(parse_thread_id(thread_id))
 
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
         self._life.must_go_on()
@@ -220,6 +220,7 @@ class EventSourcedThreadStore:
 
     async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
         self._life.must_go_on()
+        thread_id = parse_thread_id(thread_id)
         view = _checking(thread_id, True, _no_thread)(await self.views.get(thread_id))
         if view.state.frozen is not None:
             await self.views.refold(thread_id, within=self._within)

@@ -28,7 +28,7 @@ from eventstore.documents.params import (
 from eventstore.documents.records import EventRecord
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.errors import Broken, EventStoreError, OutcomeUnknown, ThreadNotFound
-from eventstore.ids import ThreadId
+from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.life import Life
 from eventstore.remote.changes import Call, Changes
 from eventstore.remote.connection import Connection
@@ -128,22 +128,24 @@ class RemoteThreadStore:
         return receipt
 
     async def persist_thread(self, thread_id: ThreadId) -> str | None:
-        return await self._done(thread_id, "PersistThread", pb.LiveThreadRequest(thread_id=thread_id))
+        return await self._about_live(thread_id, "PersistThread")
 
     async def flush_thread(self, thread_id: ThreadId) -> str | None:
-        return await self._done(thread_id, "FlushThread", pb.LiveThreadRequest(thread_id=thread_id))
+        return await self._about_live(thread_id, "FlushThread")
 
     async def shutdown_thread(self, thread_id: ThreadId) -> str | None:
         async def unheard(token: str | None) -> None:
             self._ended_unheard[thread_id] = token
 
         self._life.must_go_on()
+        thread_id = parse_thread_id(thread_id)
         return await self._changes.in_turn(
             thread_id, lambda call: self._end(thread_id, "ShutdownThread", call), unheard
         )
 
     async def discard_thread(self, thread_id: ThreadId) -> None:
         self._life.must_go_on()
+        thread_id = parse_thread_id(thread_id)
         await self._changes.in_turn(thread_id, lambda call: self._end(thread_id, "DiscardThread", call))
 
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
@@ -211,6 +213,7 @@ class RemoteThreadStore:
             rest = params.model_copy(update={"cursor": page.next_cursor, "page_size": params.page_size - len(items)})
 
     async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
+        thread_id = parse_thread_id(thread_id)
         request = pb.RetryThreadRequest(thread_id=thread_id)
         return thread_of(await self._told(thread_id, "RetryThread", request, pb.Thread))
 
@@ -261,6 +264,10 @@ class RemoteThreadStore:
         done = await self._changes.tell(method, pb.LiveThreadRequest(thread_id=thread_id), pb.Done, call.deadline)
         self._live.discard(thread_id)
         return _token_of(done)
+
+    async def _about_live(self, thread_id: ThreadId, method: str) -> str | None:
+        thread_id = parse_thread_id(thread_id)
+        return await self._done(thread_id, method, pb.LiveThreadRequest(thread_id=thread_id))
 
     async def _done(self, thread_id: ThreadId, method: str, request: Message) -> str | None:
         return _token_of(await self._told(thread_id, method, request, pb.Done))

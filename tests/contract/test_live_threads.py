@@ -8,6 +8,7 @@ import pytest
 
 from eventstore import CreateThreadParams, ListThreadsParams, ThreadStore, new_thread_id
 from eventstore.errors import InvalidRequest, ThreadExists, ThreadNotFound
+from eventstore.ids import ThreadId
 from tests.support.engines import Engine
 from tests.support.faults import FaultyLog
 from tests.support.threads import (
@@ -36,6 +37,27 @@ async def test_a_created_thread_is_stored_by_persist_with_its_session_meta_first
 
     (meta,) = (await history(store, thread_id)).items
     assert ("session_meta", thread_id, 0) == (meta.type, meta.payload["id"], meta.ordinal)
+
+
+async def test_an_id_names_its_thread_in_any_form(store: ThreadStore) -> None:
+    thread_id = new_thread_id()
+    forms = [ThreadId(thread_id.upper()), ThreadId(thread_id.replace("-", "")), ThreadId(f"urn:uuid:{thread_id}")]
+    await created(store, forms[0])
+    await say(store, forms[1], "one")
+    await store.persist_thread(forms[2])
+    await say(store, forms[0], "two")
+    await store.flush_thread(forms[1])
+    await store.shutdown_thread(forms[2])
+
+    assert ["one", "two"] == await said(store, forms[0])
+    assert thread_id == (await read(store, forms[1])).thread_id
+    await resume(store, forms[1])
+    await store.discard_thread(forms[2])
+    for verb in (store.persist_thread, store.flush_thread, store.shutdown_thread, store.discard_thread):
+        with pytest.raises(ThreadNotFound):
+            await verb(forms[0])
+        with pytest.raises(InvalidRequest, match="give a UUID"):
+            await verb(ThreadId("no id"))
 
 
 async def test_persisting_again_adds_nothing(store: ThreadStore) -> None:
