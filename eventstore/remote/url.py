@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -67,19 +68,26 @@ class RemoteUrl:
         """Read the files, as gRPC's credentials take them.
 
         Raises:
-            InvalidRequest: One of them cannot be read.
+            InvalidRequest: One of them cannot be read, or they are no certificates, or do not fit together.
         """
-        files = {
-            "root_certificates": self.ca,
-            "certificate_chain": self.cert,
-            "private_key": None if self.cert is None else self.key or self.cert,
-        }
         try:
+            ca, cert, key = (
+                None if name is None else Path(name).expanduser() for name in (self.ca, self.cert, self.key)
+            )
+            # gRPC would take anything, and say at the first call that nobody answers.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if ca is not None:
+                context.load_verify_locations(ca)
+            if cert is not None:
+                # An empty password, or a key that has one would be asked for on the terminal.
+                context.load_cert_chain(cert, key, password="")
             return {
-                name: None if path is None else Path(path).expanduser().read_bytes() for name, path in files.items()
+                "root_certificates": None if ca is None else ca.read_bytes(),
+                "certificate_chain": None if cert is None else cert.read_bytes(),
+                "private_key": None if cert is None else (key or cert).read_bytes(),
             }
         except (OSError, RuntimeError) as exc:
-            raise InvalidRequest(f"a file of certificates cannot be read: {exc}; ca=, cert= and key= name PEM") from exc
+            raise InvalidRequest(f"a file of certificates cannot be used: {exc}; ca=, cert= and key= name PEM") from exc
 
 
 def _files(query: list[tuple[str, str]], *, tls: bool) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 
 from eventstore.errors import InvalidRequest
 from eventstore.remote.url import RemoteUrl
@@ -53,9 +54,27 @@ def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
     assert "secret" not in str(told.value)
 
 
-def test_a_file_of_certificates_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="cannot be read"):
-        RemoteUrl.parse(f"grpcs://store?ca={tmp_path / 'none.pem'}").trust()
+def test_files_of_certificates_that_are_none_are_told(tmp_path: Path) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    own, foreign = authority.issue_cert("client"), other.issue_cert("client")
+    ca, cert, key = tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem"
+    (tmp_path / "empty.pem").touch()
+    (tmp_path / "garbage.pem").write_text("no certificate")
+    authority.cert_pem.write_to_path(ca)
+    own.cert_chain_pems[0].write_to_path(cert)
+    foreign.private_key_pem.write_to_path(key)
+    for wrong in (f"ca={tmp_path}/none.pem", f"ca={tmp_path}/empty.pem", f"ca={tmp_path}/garbage.pem", f"cert={cert}"):
+        with pytest.raises(InvalidRequest, match="cannot be used"):
+            RemoteUrl.parse(f"grpcs://store?{wrong}").trust()
+    with pytest.raises(InvalidRequest, match="cannot be used"):
+        RemoteUrl.parse(f"grpcs://store?cert={cert}&key={key}").trust()
+
+    own.private_key_pem.write_to_path(key)
+    trusted = RemoteUrl.parse(f"grpcs://store?ca={ca}&cert={cert}&key={key}").trust()
+    assert [file.read_bytes() for file in (ca, cert, key)] == [
+        trusted[name] for name in ("root_certificates", "certificate_chain", "private_key")
+    ]
+    assert set(RemoteUrl.parse("grpcs://store").trust().values()) == {None}
 
 
 @pytest.mark.parametrize(
