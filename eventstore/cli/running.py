@@ -33,8 +33,8 @@ def told_to_end() -> asyncio.Future[None]:
             told.set_result(None)
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        # What whoever started this has it ignore (nohup) stays ignored.
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        # Under nohup the terminal's end is ignored, and stays so.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, tell)
     return told
 

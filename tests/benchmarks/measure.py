@@ -15,7 +15,7 @@ from eventstore.documents.items import RolloutItem
 from eventstore.documents.params import AppendThreadItemsParams, CreateThreadParams
 from eventstore.ids import ThreadId, new_thread_id
 from eventstore.settings import load_settings
-from eventstore.wiring import Embedded, open_embedded
+from eventstore.wiring import Embedded, Parts, open_embedded
 
 ITEM_BYTES = 700
 _TEXT = "The test failed because the fixture is torn down before the worker drains its queue. "
@@ -78,9 +78,9 @@ async def fresh_store(path: Path) -> AsyncIterator[Embedded]:
         yield embedded
 
 
-async def stored_thread(embedded: Embedded, *batches: tuple[RolloutItem, ...]) -> ThreadId:
+async def stored_thread(parts: Parts, *batches: tuple[RolloutItem, ...]) -> ThreadId:
     """Create a live thread with a user message and the batches, flushed."""
-    store, thread_id = embedded.store, new_thread_id()
+    store, thread_id = parts.store, new_thread_id()
     await store.create_thread(CreateThreadParams(thread_id=thread_id))
     await store.append_items(AppendThreadItemsParams(thread_id=thread_id, items=(user_message("measure me"),)))
     for batch in batches:

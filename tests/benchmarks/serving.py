@@ -21,6 +21,7 @@ from eventstore.documents.threads import ThreadHistoryMode
 from eventstore.ids import new_thread_id
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.settings import Settings
+from eventstore.wiring import Parts, open_clustered
 from tests.benchmarks import clusters, listings
 from tests.benchmarks.measure import Figure, fresh_store, items, median, stored_thread, timed
 from tests.support.serving import a_server
@@ -49,38 +50,46 @@ async def measure(folder: Path, *, quick: bool, rollouts: Path | None) -> list[F
     async with fresh_store(folder / "ours.db") as embedded, a_server(settings, folder) as server:
         codex = CodexWire(server.address)
         long = await _streamed(codex)
-        one = AppendThreadItemsParams(thread_id=await stored_thread(embedded), items=items(1))
-        request = await _append_of_one(codex)
-        append, empty, appended = await _in_turns(
-            calls,
-            lambda: embedded.store.append_items(one),
-            lambda: _empty(codex),
-            lambda: codex.call("AppendItems", request),
-        )
+        figures = [await _append(embedded, codex, calls, "on SQLite")]
         query = ListThreadsParams(page_size=_PAGE)
-        page, empty_again, listed = await _in_turns(
+        page, empty, listed = await _in_turns(
             calls // 10,
             lambda: embedded.store.list_threads(query),
             lambda: _empty(codex),
             lambda: codex.call("ListThreads", pb.ListThreadsRequest(page_size=_PAGE)),
         )
-    figures = [
+    figures += [
         Figure(
-            "AppendItems of one item over gRPC, less an empty call", (appended - empty) / append, "of the library's",
-            "<= 1.5", f"{appended * 1e3:.2f} ms against {append * 1e3:.2f} ms; empty {empty * 1e3:.2f} ms",
-        ),
-        Figure(
-            f"ListThreads of {_PAGE} from {threads:,}, less an empty call", (listed - empty_again) / page,
+            f"ListThreads of {_PAGE} from {threads:,}, less an empty call", (listed - empty) / page,
             "of the library's", "< 2", f"{listed * 1e3:.2f} ms against {page * 1e3:.2f} ms",
         ),
+        Figure(f"history of {_LONG:,} items, streamed", _LONG / long, "items/s", ">= 50,000"),
     ]  # fmt: skip
-    figures.append(Figure(f"history of {_LONG:,} items, streamed", _LONG / long, "items/s", ">= 50,000"))
     conversations = [lines for path in _rollouts(rollouts or EXAMPLE_HOME) if (lines := _conversation(path))]
     settings = Settings(log=f"sqlite:{folder / 'loaded.db'}", actor="bench")
     figures += await _load("on SQLite", settings, folder, conversations)
     async with clusters.servers(folder) as made, made(partitions=_PARTITIONS) as settings:
+        async with a_server(settings, folder, "--worker") as server, open_clustered(settings) as clustered:
+            figures.append(await _append(clustered, CodexWire(server.address), calls, "on Kafka and Redis"))
         figures += await _load("on Kafka and Redis", settings, folder, conversations, "--worker")
     return figures
+
+
+async def _append(parts: Parts, codex: CodexWire, calls: int, where: str) -> Figure:
+    """Return how a call that appends compares with the same append in the library, on the same log."""
+    one = AppendThreadItemsParams(thread_id=await stored_thread(parts), items=items(1))
+    request = await _append_of_one(codex)
+    append, empty, appended = await _in_turns(
+        calls,
+        lambda: parts.store.append_items(one),
+        lambda: _empty(codex),
+        lambda: codex.call("AppendItems", request),
+    )
+    return Figure(
+        f"AppendItems of one item over gRPC {where}, less an empty call", (appended - empty) / append,
+        "of the library's", "<= 1.5",
+        f"{appended * 1e3:.2f} ms against {append * 1e3:.2f} ms; empty {empty * 1e3:.2f} ms",
+    )  # fmt: skip
 
 
 async def _in_turns(times: int, *works: Callable[[], Awaitable[object]]) -> list[float]:

@@ -149,7 +149,7 @@ def test_larger_records_than_needed_are_no_harm_and_an_unknown_setting_is_not_ju
 @pytest.mark.parametrize(
     ("partition", "settings", "says", "loses"),
     [
-        (PartitionFacts(1, 0, 9, 1, (1,), (1,)), {}, "there are 1 replicas", False),
+        (PartitionFacts(1, 0, 9, 1, (1,), (1,)), {}, "replicas: 1; with 3 a broker may be lost", False),
         (PartitionFacts(1, 0, 9, 1, (1, 2, 3), (1, 2)), {}, "1 partitions have replicas that are not in sync", False),
         (PartitionFacts(1, 4, 9, 1, (1, 2, 3), (1, 2, 3)), {}, "partition 1 begins at offset 4", True),
         (GOOD.partitions[0], {"min.insync.replicas": "1"}, "min.insync.replicas is 1", False),

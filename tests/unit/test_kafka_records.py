@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import pairwise
 from uuid import UUID
 
@@ -172,7 +173,8 @@ def test_where_nobody_has_imported_opentelemetry_no_trace_is_active(monkeypatch:
     assert traceparent() is None
     assert "opentelemetry.trace" not in sys.modules
 
-    from opentelemetry import trace
+    # Not by `from`, which would give the module that another test has imported.
+    trace = import_module("opentelemetry.trace")
 
     assert traceparent() is None, "there is none"
     context = trace.SpanContext(1, 2, is_remote=False)
