@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.cli.conftest import AtAServer, CommandLine, OnACluster, serving
 from tests.conftest import EXAMPLE_HOME
@@ -122,7 +126,7 @@ def test_views_are_the_servers(served_nowhere: AtAServer) -> None:
     assert "leave --views" in ended.err
 
 
-def test_nothing_but_the_sentence_is_said_of_a_certificate_that_is_none(
+def test_nothing_but_the_sentence_is_said_where_nobody_speaks_tls(
     served_nowhere: AtAServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,10 +134,27 @@ def test_nothing_but_the_sentence_is_said_of_a_certificate_that_is_none(
 ) -> None:
     """gRPC writes its own lines to standard error unless it is told not to."""
     monkeypatch.delenv("GRPC_VERBOSITY")
-    (tmp_path / "ca.pem").write_text("no certificate")
-    process = served_nowhere.started("--log", f"grpcs://127.0.0.1:9?ca={tmp_path / 'ca.pem'}", "list")
-    processes.append(process)
-    out, err = process.communicate(timeout=60)
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    (tmp_path / "none.pem").write_text("no certificate")
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        port = plain.getsockname()[1]
+        answering = threading.Thread(target=answer_in_the_clear, args=(plain,), daemon=True)
+        answering.start()
+        for ca, code in (("ca.pem", 4), ("none.pem", 2)):
+            process = served_nowhere.started("--log", f"grpcs://127.0.0.1:{port}?ca={tmp_path / ca}", "list")
+            processes.append(process)
+            out, err = process.communicate(timeout=60)
 
-    assert (process.returncode, out, err.count(b"\n")) == (4, b"", 1), err
-    assert err.startswith(b"eventstore: the server at 127.0.0.1:9 ")
+            assert (process.returncode, out, err.count(b"\n")) == (code, b"", 1), err
+            assert err.startswith(b"eventstore: ")
+        plain.shutdown(socket.SHUT_RDWR)
+        answering.join()
+
+
+def answer_in_the_clear(listening: socket.socket) -> None:
+    """Answer whoever connects with what is no TLS, until the socket is closed."""
+    with suppress(OSError):
+        while True:
+            connected, _ = listening.accept()
+            with connected:
+                connected.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
