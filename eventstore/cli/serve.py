@@ -72,7 +72,7 @@ def serve(
     largest: Annotated[int, typer.Option(min=1, max=1024, metavar="MIB", help="The largest request.")] = 64,
     debug: Annotated[bool, typer.Option("--debug", help="Log every call.")] = False,
 ) -> int:
-    """Serve the store to Codex 0.129.0; ends on SIGTERM and Ctrl-C when its calls are done and its threads stored."""
+    """Serve the store to Codex 0.129.0; ends on SIGTERM, SIGHUP and Ctrl-C, its threads stored."""
     import asyncio
 
     from eventstore.cli.logs import begin_logging

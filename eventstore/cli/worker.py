@@ -32,7 +32,7 @@ def worker(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Records folded in one step, at most.")] = 500,
 ) -> int:
-    """Follow the log and keep its views; ends on SIGTERM and Ctrl-C when its steps are done."""
+    """Follow the log and keep its views; ends on SIGTERM, SIGHUP and Ctrl-C when its steps are done."""
     import asyncio
 
     from eventstore.cli.logs import begin_logging

@@ -129,64 +129,52 @@ def _new_item(asked: pb.NewItem) -> RolloutItem:
 
 
 def read_request(params: ReadThreadParams) -> pb.ReadThreadRequest:
-    return message(
-        pb.ReadThreadRequest,
-        thread_id=params.thread_id,
-        include_archived=params.include_archived,
-        at_least=params.at_least,
-    )
+    return message(pb.ReadThreadRequest, **_look(params))
 
 
 def read_params(asked: pb.ReadThreadRequest) -> ReadThreadParams:
-    return document(
-        ReadThreadParams,
-        thread_id=asked.thread_id,
-        include_archived=asked.include_archived,
-        at_least=given(asked, "at_least"),
-    )
+    return document(ReadThreadParams, **_look_asked(asked))
 
 
 def history_request(params: LoadThreadHistoryParams, *, whole: bool) -> pb.ReadHistoryRequest:
-    return message(
-        pb.ReadHistoryRequest,
-        thread_id=params.thread_id,
-        include_archived=params.include_archived,
-        at_least=params.at_least,
-        whole=whole,
-    )
+    return message(pb.ReadHistoryRequest, whole=whole, **_look(params))
 
 
 def history_params(asked: pb.ReadHistoryRequest) -> LoadThreadHistoryParams:
-    return document(
-        LoadThreadHistoryParams,
-        thread_id=asked.thread_id,
-        include_archived=asked.include_archived,
-        at_least=given(asked, "at_least"),
-    )
+    return document(LoadThreadHistoryParams, **_look_asked(asked))
 
 
 def page_request(params: ReadItemsParams, *, largest: int) -> pb.ReadItemsRequest:
     return message(
         pb.ReadItemsRequest,
-        thread_id=params.thread_id,
-        include_archived=params.include_archived,
         page_size=min(params.page_size, largest),
         cursor=params.cursor,
         latest_first=params.sort_direction is SortDirection.DESC,
-        at_least=params.at_least,
+        **_look(params),
     )
 
 
 def page_params(asked: pb.ReadItemsRequest, *, largest: int) -> ReadItemsParams:
     return document(
         ReadItemsParams,
-        thread_id=asked.thread_id,
-        include_archived=asked.include_archived,
         page_size=min(asked.page_size, largest),
         cursor=given(asked, "cursor"),
         sort_direction=SortDirection.DESC if asked.latest_first else SortDirection.ASC,
-        at_least=given(asked, "at_least"),
+        **_look_asked(asked),
     )
+
+
+def _look(params: ReadThreadParams | LoadThreadHistoryParams | ReadItemsParams) -> dict[str, Any]:
+    """Return what every look at a thread asks."""
+    return {name: getattr(params, name) for name in ("thread_id", "include_archived", "at_least")}
+
+
+def _look_asked(asked: pb.ReadThreadRequest | pb.ReadHistoryRequest | pb.ReadItemsRequest) -> dict[str, Any]:
+    return {
+        "thread_id": asked.thread_id,
+        "include_archived": asked.include_archived,
+        "at_least": given(asked, "at_least"),
+    }
 
 
 def list_request(params: ListThreadsParams) -> pb.ListThreadsRequest:
