@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from importlib.resources import files
 from io import BytesIO
 from operator import itemgetter
@@ -33,6 +33,7 @@ from eventstore.events import (
     ThreadUnarchived,
     WriterClosed,
     WriterOpened,
+    new_item,
 )
 
 MAGIC = b"\xc3\x01"
@@ -241,11 +242,10 @@ def _items_appended(row: _Row) -> ItemsAppended:
 
 
 _item_fields = itemgetter(*Item._fields)
-_new_item = partial(tuple.__new__, Item)
 
 
 def items_in(row: _Row) -> list[Item]:
-    return list(map(_new_item, map(_item_fields, row["items"])))
+    return list(map(new_item, map(_item_fields, row["items"])))
 
 
 def _present(row: _Row, name: str) -> Any:

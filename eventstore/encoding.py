@@ -7,7 +7,7 @@ row and tries the branches of each union, a general reader makes a row of them a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from eventstore.events import (
     Command,
@@ -23,6 +23,7 @@ from eventstore.events import (
     WriterEvent,
     WriterOpened,
     items_of,
+    new_item,
 )
 
 SCHEMA_VERSION = 1
@@ -130,15 +131,12 @@ def _items_of_append(record: bytes, at: int) -> list[Item]:
             at += 1
         else:
             extras, at = _text_at(record, _past(record, at, _SOME))
-        items.append(_new_item((millis, type_, payload, extras)))
+        items.append(new_item((millis, type_, payload, extras)))
     if count:
         at = _past(record, at, _END)
     if record[at:] not in _AFTER_ITEMS.values():
         raise ValueError
     return items
-
-
-_new_item = partial(tuple.__new__, Item)
 
 
 def _past(record: bytes, at: int, expected: bytes) -> int:
@@ -186,13 +184,13 @@ def _items(items: Sequence[Item]) -> list[bytes]:
     if not items:
         return [_END]
     pieces = [_long(len(items))]
-    at, type_, named = None, None, b""
-    for item in items:
-        if item.at != at or item.type != type_:  # which all items of an append mostly share
-            at, type_ = item.at, item.type
+    same_at, same_type, named = None, None, b""
+    for at, type_, payload, extras in items:
+        if at != same_at or type_ != same_type:  # which all items of an append mostly share
+            same_at, same_type = at, type_
             named = _time(at) + _text(type_)
-        payload = item.payload.encode()
-        pieces += (named, _long(len(payload)), payload, _optional_text(item.extras))
+        encoded = payload.encode()
+        pieces += (named, _long(len(encoded)), encoded, _NULL if extras is None else _optional_text(extras))
     pieces.append(_END)
     return pieces
 

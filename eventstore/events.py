@@ -7,6 +7,7 @@ looks on the wire; only `admission` knows whether it counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from eventstore.ids import EventId, ThreadId, WriterId
@@ -28,6 +29,10 @@ class Item(NamedTuple):
     """JSON text, as it came."""
     extras: str | None = None
     """A JSON object with the rollout line's other keys, as they came."""
+
+
+new_item = partial(tuple.__new__, Item)
+"""Makes an item of a tuple of all its fields, in a third of the time."""
 
 
 class Field(NamedTuple):

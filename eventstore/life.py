@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from eventstore.errors import InvalidRequest, LogUnavailable
 
@@ -10,9 +11,12 @@ from eventstore.errors import InvalidRequest, LogUnavailable
 class Life:
     """A store's life, which begins here."""
 
+    forks: ClassVar[int] = 0
+    """How often this process was carried over a fork; asking the system who it is would take a call of it each time."""
+
     def __init__(self) -> None:
         self.is_over = False
-        self._process = os.getpid()
+        self._forks = self.forks
 
     def end(self) -> None:
         self.is_over = True
@@ -26,8 +30,16 @@ class Life:
         """
         if self.is_over:
             raise closed()
-        if os.getpid() != self._process:
+        if self._forks != self.forks:
             raise InvalidRequest("this store was opened before the process forked; open another one in the child")
+
+
+def _count_fork() -> None:
+    Life.forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 def closed() -> LogUnavailable:

@@ -35,7 +35,7 @@ from eventstore.errors import (
     ViewsBehind,
     WriterFenced,
 )
-from eventstore.events import Item, ItemsAppended
+from eventstore.events import Item, ItemsAppended, new_item
 from eventstore.history import readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.jsontext import MalformedJson
@@ -307,7 +307,7 @@ class LiveThreads:
         """Queue the append; return what becomes of it, None of a thread that is not stored yet."""
         now = _now_micros()
         millis = now // 1_000
-        items = [Item(millis, item.type, item.text) for item in kept]
+        items = [new_item((millis, item.type, item.text, None)) for item in kept]
         if live.creation is not None:
             self._memory.must_take_unstored()
             size = sum(size for _, size in split(items))

@@ -19,6 +19,8 @@ _ITEM_OVERHEAD = 32
 def size_of(item: Item) -> int:
     """Return an upper bound of the bytes that the item takes in a record."""
     _, type_, payload, extras = item
+    if extras is None and payload.isascii() and type_.isascii():
+        return _ITEM_OVERHEAD + len(payload) + len(type_)
     return _ITEM_OVERHEAD + _bytes_of(payload) + _bytes_of(type_) + (_bytes_of(extras) if extras else 0)
 
 

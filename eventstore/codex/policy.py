@@ -136,8 +136,12 @@ def persisted(
     """
     kept: list[RolloutItem] = []
     dropped: list[str] = []
+    answers = RESPONSE_ITEMS[history_mode]
     for item in items:
-        if keeps(item.type, item.text, history_mode=history_mode, event_mode=event_mode):
+        # Most items are these, and there is no more to look at.
+        if item.type == "response_item" and inner_type(item.text) in answers:
+            kept.append(item)
+        elif keeps(item.type, item.text, history_mode=history_mode, event_mode=event_mode):
             kept.append(_sanitised(item))
         else:
             kind = inner_type(item.text)
