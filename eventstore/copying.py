@@ -119,22 +119,33 @@ class Meaning(NamedTuple):
     """Of all items that were admitted, in order."""
 
 
-async def first_unequal(source: EventFeed, target: EventFeed) -> tuple[ThreadId, str] | None:
-    """Fold both logs from their starts; return the first thread that is not the same in both, and why in words.
+class Compared(NamedTuple):
+    """What came of comparing a copy with its source."""
+
+    difference: str | None
+    """The first thread of the source that is not the same in the target, and why, in words."""
+    more: int
+    """How many threads the target has that the source has not: a log may take in several others."""
+
+
+async def compared(source: EventFeed, target: EventFeed) -> Compared:
+    """Fold both logs from their starts and compare the threads of the source.
 
     Raises:
         UnreadableEvent: One of them has a record which this version cannot understand.
         LogUnavailable: One of them cannot be reached.
     """
     ours, theirs = await meanings(source), await meanings(target)
-    for thread_id in sorted({*ours, *theirs}):
-        here, there = ours.get(thread_id), theirs.get(thread_id)
-        if here is None or there is None:
-            return thread_id, f"is in the {'source' if there is None else 'target'} only"
-        for name, value in here._asdict().items():
-            if value != getattr(there, name):
-                return thread_id, f"is not the same in both: {name} differs"
-    return None
+    differences = (_difference(thread_id, ours[thread_id], theirs.get(thread_id)) for thread_id in sorted(ours))
+    return Compared(next(filter(None, differences), None), len(theirs.keys() - ours.keys()))
+
+
+def _difference(thread_id: ThreadId, here: Meaning, there: Meaning | None) -> str | None:
+    if there is None:
+        return f"thread {thread_id} is in the source only"
+    names = (name for name, value in here._asdict().items() if value != getattr(there, name))
+    name = next(names, None)
+    return None if name is None else f"thread {thread_id} is not the same in both: {name} differs"
 
 
 async def meanings(feed: EventFeed) -> dict[ThreadId, Meaning]:

@@ -28,7 +28,9 @@ def copy(
     target: Annotated[
         str, typer.Option("--to", metavar="URL", help="The log to write; on Kafka the topic must be there.")
     ],
-    verify: Annotated[bool, typer.Option("--verify", help="Then fold both and compare every thread.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Then fold both and compare every thread of the source.")
+    ] = False,
 ) -> int:
     """Copy what counts of a log into another one. Again and again if you like: only what is missing is added."""
     settings = settings_of(context, threads_suffice=True)
@@ -41,8 +43,8 @@ def copy(
 
 
 async def _copy(source: Settings, target: Settings, verify: bool) -> int:
+    from eventstore.copying import compared
     from eventstore.copying import copy as copied
-    from eventstore.copying import first_unequal
 
     async with _opened(source) as one, _opened(target) as other:
         done = await copied(one.feed, other.feed, other.log, within=target.within, tell=_tell)
@@ -54,11 +56,14 @@ async def _copy(source: Settings, target: Settings, verify: bool) -> int:
         )
         if not verify:
             return 0
-        unequal = await first_unequal(one.feed, other.feed)
-        if unequal is not None:
-            print(f"thread {unequal[0]} {unequal[1]}")
-            return _DIFFERENT
-    print("every thread is the same in both")
+        found = await compared(one.feed, other.feed)
+    if found.difference is not None:
+        print(found.difference)
+        return _DIFFERENT
+    if found.more:
+        print(f"every thread of the source is the same in the target, which has {found.more:,} more")
+    else:
+        print("every thread is the same in both")
     return 0
 
 

@@ -29,7 +29,9 @@ def import_(
     context: typer.Context,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH…", help="Codex homes, folders or rollout files.", show_default=False),
+        typer.Argument(
+            metavar="PATH…", help="Codex homes, folders or rollout files.", show_default=False, parser=_given_path
+        ),
     ],
     fork: Annotated[
         bool, typer.Option("--fork", help="Of a file that diverged from what is here, import a copy.")
@@ -167,3 +169,10 @@ def _summary(files: int, outcomes: Counter[str], items: int, left_out: int) -> s
     became = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items())
     told = f"{counted(files, 'file')}: {became}; {counted(items, 'item')} added"
     return f"{told}, {counted(left_out, 'bad line')} left out" if left_out else told
+
+
+def _given_path(text: str) -> Path:
+    """Refuse what a variable that is not set leaves: as a path, nothing is the current folder."""
+    if not text:
+        raise InvalidRequest("'' is no path; give a Codex home, a folder or a rollout file")
+    return Path(text)

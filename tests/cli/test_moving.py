@@ -232,7 +232,12 @@ def test_a_copy_is_compared_with_what_it_is_of(example: CommandLine, tmp_path: P
     copy = example.on(tmp_path / "copy.db")
     words = ("copy", "--from", example.url, "--to", copy.url, "--verify")
     assert example.done(*words).out.endswith("every thread is the same in both\n")
-    own = copy.done("new", given=asked("hello")).out.strip()
 
+    copy.done("new", given=asked("hello"))
+    assert "every thread of the source is the same in the target, which has 1 more" in example.done(*words).out
+
+    changed = example.threads()[0]["thread_id"]
+    copy.done("rename", changed, "here only")
     differs = example(*words)
-    assert (differs.code, differs.out.splitlines()[1]) == (1, f"thread {own} is in the target only")
+    assert differs.code == 1
+    assert differs.out.splitlines()[1].startswith(f"thread {changed} is not the same in both: ")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import eventstore.copying
-from eventstore.copying import Copied, copy, first_unequal
+from eventstore.copying import Compared, Copied, compared, copy
 from eventstore.documents.items import Position
 from eventstore.errors import LogUnavailable, WriterFenced
 from eventstore.events import Event
@@ -39,6 +39,7 @@ from tests.support.threads import (
 
 ROOT = Path(__file__).parent.parent.parent
 WITHIN = 20.0
+SAME = Compared(None, more=0)
 
 
 @asynccontextmanager
@@ -98,7 +99,7 @@ async def test_a_log_means_the_same_on_every_engine_and_with_any_number_of_parti
         assert first.void == 1, "the event that came too late stays behind"
         assert (first.copied, 0) == (last.copied, last.void)
         for other in (three, five, back):
-            assert await first_unequal(source.feed, other.feed) is None
+            assert await compared(source.feed, other.feed) == SAME
 
 
 async def test_copying_again_adds_what_is_new_and_nothing_else(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ async def test_copying_again_adds_what_is_new_and_nothing_else(tmp_path: Path) -
         grown = await copied(source, target)
 
         assert (3, first.copied) == (grown.copied, grown.there)
-        assert await first_unequal(source.feed, target.feed) is None
+        assert await compared(source.feed, target.feed) == SAME
 
 
 class DyingLog:
@@ -148,12 +149,12 @@ async def test_a_copy_cut_short_after_any_batch_is_completed_by_the_next(
                 with pytest.raises(LogUnavailable):
                     await copied(source, target, dying)
                 assert dying.fired == 1
-                assert await first_unequal(source.feed, target.feed) is not None, "the control: it is not whole yet"
+                assert (await compared(source.feed, target.feed)).difference, "the control: it is not whole yet"
 
                 rest = await copied(source, target)
 
                 assert rest.there > 0 or batches == 0
-                assert await first_unequal(source.feed, target.feed) is None
+                assert await compared(source.feed, target.feed) == SAME
 
 
 def started(source: str, target: str) -> subprocess.Popen[bytes]:
