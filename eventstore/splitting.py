@@ -19,8 +19,6 @@ _ITEM_OVERHEAD = 32
 def size_of(item: Item) -> int:
     """Return an upper bound of the bytes that the item takes in a record."""
     _, type_, payload, extras = item
-    if extras is None and payload.isascii() and type_.isascii():
-        return _ITEM_OVERHEAD + len(payload) + len(type_)
     return _ITEM_OVERHEAD + _bytes_of(payload) + _bytes_of(type_) + (_bytes_of(extras) if extras else 0)
 
 
@@ -49,8 +47,11 @@ def split(items: Sequence[Item]) -> list[tuple[list[Item], int]]:
     current: list[Item] = []
     filled = 0
     for item in items:
+        _, type_, payload, extras = item
         try:
-            size = size_of(item)
+            # Most items are so, and measured without a call for each of them.
+            plain = extras is None and payload.isascii() and type_.isascii()
+            size = _ITEM_OVERHEAD + len(payload) + len(type_) if plain else size_of(item)
         except UnicodeEncodeError as exc:
             raise InvalidRequest("an item holds half a surrogate pair; write it as JSON's escape \\ud83d") from exc
         if size > LARGEST_ITEM:

@@ -13,7 +13,8 @@ import orjson
 
 from eventstore.jsontext import MalformedJson, loads_fast
 
-_TYPE_FIRST = re.compile(r'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
+type_first = re.compile(r'\s*\{\s*"type"\s*:\s*"([^"\\]*)"').match
+"""Matches a payload that begins with its type, which is group 1. Codex writes them so."""
 _GAP = re.compile(r"[ \t\n\r]*")
 
 
@@ -30,9 +31,9 @@ class Member(NamedTuple):
 def inner_type(text: str) -> str | None:
     """Return the `type` inside a payload; None if it has none.
 
-    Codex writes it first, so that a look at the beginning answers nearly always.
+    A look at the beginning answers nearly always.
     """
-    found = _TYPE_FIRST.match(text)
+    found = type_first(text)
     if found is not None:
         return found[1]
     payload = parsed_object(text)

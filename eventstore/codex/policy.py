@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventstore.codex.payloads import Member, inner_type, joined, members, parsed_object
+from eventstore.codex.payloads import Member, inner_type, joined, members, parsed_object, type_first
 from eventstore.documents.items import RolloutItem
 from eventstore.documents.params import ThreadEventPersistenceMode
 from eventstore.documents.threads import ThreadHistoryMode
@@ -138,8 +138,8 @@ def persisted(
     dropped: list[str] = []
     answers = RESPONSE_ITEMS[history_mode]
     for item in items:
-        # Most items are these, and there is no more to look at.
-        if item.type == "response_item" and inner_type(item.text) in answers:
+        # Most items are these, and told without a call for each of them.
+        if item.type == "response_item" and (found := type_first(item.text)) is not None and found[1] in answers:
             kept.append(item)
         elif keeps(item.type, item.text, history_mode=history_mode, event_mode=event_mode):
             kept.append(_sanitised(item))

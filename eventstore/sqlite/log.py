@@ -69,14 +69,18 @@ class SqliteLog:
     async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
         if not events:
             return []
-        rows = [(key_of(event.thread_id), codec().encode(event)) for event in events]
+        rows, size = [], 0
+        for event in events:
+            record = codec().encode(event)
+            rows.append((key_of(event.thread_id), record))
+            size += len(record)
         try:
             first = await self._file.writing.hand(_Append(rows, within=within))
         except TimeoutError as exc:
             raise OutcomeUnknown(
                 f"{self._file.path} did not take the append within {within:g} s; flush again, it may still land"
             ) from exc
-        self.recent.add(first, events, sum(len(record) for _, record in rows))
+        self.recent.add(first, events, size)
         self.on_append(len(events))
         return [Position(PARTITION, first + i) for i in range(len(events))]
 
