@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     # Imported where one is started: most runs start none, and the client takes long to load.
     from eventstore.settings import Settings
+    from tests.support.processes import Nursery
     from tests.support.redis_server import RedisServer
 
 pytest_plugins = ["tests.support.services"]
@@ -53,6 +54,16 @@ async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     async with a_log(partitions=2) as settings, a_worker(settings) as worker:
         await worker.ready()
         yield settings
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    """Start processes that never outlive their test."""
+    from tests.support.processes import Nursery
+
+    made = Nursery(tmp_path)
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ from eventstore.errors import InvalidRequest, UnreadableEvent
 from eventstore.events import Event, Item, ItemsAppended, WriterOpened
 from eventstore.ids import ThreadId, new_event_id, new_thread_id, new_writer_id
 from eventstore.wiring import Embedded
+from tests.support.files import opened
 from tests.support.homes import (
     OTHER,
     THREAD,
@@ -38,7 +39,6 @@ from tests.support.homes import (
     import_one,
     line,
     meta,
-    opened,
     rename,
     user,
 )
@@ -56,17 +56,6 @@ from tests.support.threads import (
     said,
     say_and_flush,
 )
-
-
-@pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Embedded]:
-    async with opened(tmp_path / "threads.db") as embedded:
-        yield embedded
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> CodexHome:
-    return CodexHome(tmp_path / "codex")
 
 
 @pytest.fixture

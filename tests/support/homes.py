@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from eventstore.codex.moments import spelled
 from eventstore.codex.rollout import MalformedLine, parse_line
 from eventstore.events import Event
 from eventstore.ids import ThreadId
-from eventstore.settings import Settings
-from eventstore.wiring import Embedded, open_embedded
+from eventstore.wiring import Embedded
 from tests.support.engines import Ports, Through, untouched
 
 BEGAN = 1_776_964_831_482
@@ -82,12 +80,6 @@ def a_talk(words: int, thread_id: ThreadId = THREAD) -> list[str]:
     return [meta(thread_id), user(1), *(agent(number) for number in range(2, words + 2))]
 
 
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Embedded]:
-    async with open_embedded(Settings(log=f"sqlite:{path}", actor="a test")) as parts:
-        yield parts
-
-
 def an_importer(parts: Embedded, through: Through = untouched) -> Importer:
     ports = through(Ports(parts.log, parts.feed, parts.views))
     return Importer(ports.log, ports.feed, ports.views, actor="an importer")
@@ -129,3 +121,7 @@ def good_lines(file: Path) -> list[Any]:
         except MalformedLine:
             continue
     return found
+
+
+def lines_of(lines: list[str]) -> list[object]:
+    return [exactly(text) for text in lines]

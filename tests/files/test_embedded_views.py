@@ -7,8 +7,8 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,27 +41,11 @@ from projections.ports import DamagedView
 from projections.sqlite_views import SqliteViews
 from projections.verify import first_difference
 from tests.contract.test_retry import BEYOND, an_earlier_version
+from tests.support.files import opened
 from tests.support.threads import a_cold_thread, a_live_thread, page, patch, read, resume, said, say, texts
 
 FAR = 2**62
 """Microseconds since the epoch, some 146,000 years of them."""
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "threads.db"
-
-
-@asynccontextmanager
-async def opened(path: Path, *, within: float = 30.0) -> AsyncIterator[Embedded]:
-    async with open_embedded(Settings(log=f"sqlite:{path}", actor="a test", within=within)) as parts:
-        yield parts
-
-
-@pytest.fixture
-async def parts(path: Path) -> AsyncIterator[Embedded]:
-    async with opened(path) as parts:
-        yield parts
 
 
 async def done(parts: Embedded, sql: str, *values: object) -> Any:

@@ -14,7 +14,7 @@ from eventstore.errors import LogTruncated
 from eventstore.history import AsOf
 from eventstore.ids import ThreadId
 from eventstore.wiring import Embedded
-from tests.faults.test_files import opened
+from tests.support.files import opened
 from tests.support.threads import a_cold_thread, archive, history, patch, resume, say_and_flush, unarchive
 
 RECORDS = 13

@@ -1,0 +1,221 @@
+"""Importing homes: their files, names and archived state; what was changed here stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eventstore import ListThreadsParams
+from eventstore.codex.homes import find_rollouts
+from eventstore.codex.importing import Outcome
+from eventstore.errors import (
+    InvalidRequest,
+)
+from eventstore.events import MetadataPatched
+from eventstore.ids import ThreadId
+from eventstore.wiring import Embedded
+from tests.support.homes import (
+    OTHER,
+    THREAD,
+    CodexHome,
+    a_talk,
+    agent,
+    exported,
+    import_all,
+    import_one,
+    logged,
+    rename,
+)
+from tests.support.threads import archive, delete, patch, read, unarchive
+
+
+class TestFinding:
+    def test_a_homes_threads_are_found_with_their_archived_state(self, home: CodexHome) -> None:
+        home.write(a_talk(1))
+        home.write(a_talk(1, OTHER), OTHER, archived=True)
+        (home.path / "history.jsonl").write_text("{}")
+
+        assert [False, True] == [file.archived for file in find_rollouts([home.path])]
+
+    def test_a_lone_file_finds_the_home_it_lies_in(self, home: CodexHome) -> None:
+        home.name("named")
+        active, archived = home.write(a_talk(1)), home.write(a_talk(1, OTHER), OTHER, archived=True)
+
+        for file in (*find_rollouts([active]), *find_rollouts([active.parent]), *find_rollouts([archived])):
+            assert file.home is not None
+            assert file.home.names[THREAD].name == "named"
+
+    def test_homes_are_found_below_any_folder(self, home: CodexHome) -> None:
+        home.write(a_talk(1), archived=True)
+
+        (file,) = find_rollouts([home.path.parent])
+
+        assert file.home is not None
+        assert file.archived
+
+    def test_a_file_outside_of_any_home_knows_no_name(self, home: CodexHome, tmp_path: Path) -> None:
+        copy = tmp_path / "copy.jsonl"
+        copy.write_bytes(home.write(a_talk(1)).read_bytes())
+
+        (file,) = find_rollouts([copy])
+
+        assert file.home is None
+
+    def test_every_file_is_found_once(self, home: CodexHome) -> None:
+        file = home.write(a_talk(1))
+
+        assert len(find_rollouts([home.path, file, file.parent])) == 1
+
+    @pytest.mark.parametrize("path", ["nowhere", "empty"])
+    def test_a_path_that_leads_to_no_rollout_is_refused(self, tmp_path: Path, path: str) -> None:
+        (tmp_path / "empty").mkdir()
+
+        with pytest.raises(InvalidRequest, match=path):
+            find_rollouts([tmp_path / path])
+
+
+class TestNames:
+    async def test_the_last_name_in_the_index_wins(self, parts: Embedded, home: CodexHome) -> None:
+        home.name("first")
+        home.name("last")
+        home.write(a_talk(1))
+
+        assert "name" in (await import_one(parts, home.path)).note
+        assert (await read(parts.store, THREAD)).name == "last"
+
+    async def test_the_index_wins_over_the_lines(self, parts: Embedded, home: CodexHome) -> None:
+        home.name("by the index")
+        for number in (3, 4):
+            home.write([*a_talk(1), *(rename(n, f"by line {n}") for n in range(3, number + 1))])
+            await import_one(parts, home.path)
+
+            assert (await read(parts.store, THREAD)).name == "by the index"
+            assert len(await exported(parts)) == number + 1
+
+    async def test_a_blank_name_clears(self, parts: Embedded, home: CodexHome) -> None:
+        home.name("first")
+        home.write([*a_talk(1), rename(3, "by a line")])
+        await import_one(parts, home.path)
+        home.name(" ")
+
+        await import_one(parts, home.path)
+
+        assert (await read(parts.store, THREAD)).name is None
+
+    async def test_a_name_without_an_entry_comes_from_the_lines(self, parts: Embedded, home: CodexHome) -> None:
+        home.write([*a_talk(1), rename(3, "by a line")])
+        await import_one(parts, home.path)
+        home.write([*a_talk(1), rename(3, "by a line"), rename(4, "by another")])
+
+        await import_one(parts, home.path)
+
+        assert (await read(parts.store, THREAD)).name == "by another"
+        assert await logged(parts, MetadataPatched) == []
+
+    async def test_a_new_name_there_is_taken_over(self, parts: Embedded, home: CodexHome) -> None:
+        home.name("old")
+        home.write(a_talk(1))
+        await import_one(parts, home.path)
+        updated_at = (await read(parts.store, THREAD)).updated_at
+        home.name("new")
+
+        assert (await import_one(parts, home.path)).outcome is Outcome.UNCHANGED
+        thread = await read(parts.store, THREAD)
+        assert (thread.name, thread.updated_at) == ("new", updated_at)
+
+    @pytest.mark.parametrize("name", ["named here", None])
+    async def test_a_name_changed_here_is_not_overwritten(
+        self, parts: Embedded, home: CodexHome, name: str | None
+    ) -> None:
+        home.name("old")
+        home.write(a_talk(1))
+        await import_one(parts, home.path)
+        await patch(parts.store, THREAD, name=name)
+
+        for number in (3, 4):
+            home.name(f"new {number}")
+            home.write([*a_talk(1), *(rename(n, f"new {n}") for n in range(3, number + 1))])
+            assert (await import_one(parts, home.path)).outcome is Outcome.GROWN
+            assert (await import_one(parts, home.path)).outcome is Outcome.UNCHANGED
+
+        assert (await read(parts.store, THREAD)).name == name
+
+    async def test_a_name_given_here_to_a_nameless_thread_stays(self, parts: Embedded, home: CodexHome) -> None:
+        home.write(a_talk(1))
+        await import_one(parts, home.path)
+        await patch(parts.store, THREAD, name="named here")
+        home.name("named there")
+
+        await import_one(parts, home.path)
+
+        assert (await read(parts.store, THREAD)).name == "named here"
+
+    async def test_a_file_outside_of_its_home_changes_no_name_and_no_archived_state(
+        self, parts: Embedded, home: CodexHome, tmp_path: Path
+    ) -> None:
+        home.name("named")
+        file = home.write(a_talk(1), archived=True)
+        await import_one(parts, home.path)
+        copy = tmp_path / "copy.jsonl"
+        copy.write_text(file.read_text() + agent(3))
+
+        assert (await import_one(parts, copy)).outcome is Outcome.GROWN
+        thread = await read(parts.store, THREAD)
+        assert (thread.name, thread.archived_at is None) == ("named", False)
+
+
+class TestArchivedState:
+    async def test_it_follows_the_home(self, parts: Embedded, home: CodexHome) -> None:
+        home.write(a_talk(1))
+        await import_one(parts, home.path)
+        home.archive()
+
+        await import_one(parts, home.path)
+
+        assert [THREAD] == await listed(parts, archived=True)
+
+    async def test_it_is_not_overwritten_when_it_was_changed_here(self, parts: Embedded, home: CodexHome) -> None:
+        home.write(a_talk(1), archived=True)
+        home.write(a_talk(1, OTHER), OTHER)
+        await import_all(parts, home.path)
+        await unarchive(parts.store, THREAD)
+        await archive(parts.store, OTHER)
+
+        await import_all(parts, home.path)
+
+        assert ([THREAD], [OTHER]) == (await listed(parts), await listed(parts, archived=True))
+
+    async def test_a_thread_archived_on_both_sides_follows_its_home_again(
+        self, parts: Embedded, home: CodexHome
+    ) -> None:
+        home.write(a_talk(1))
+        await import_one(parts, home.path)
+        await archive(parts.store, THREAD)
+        home.archive()
+        await import_one(parts, home.path)
+        home.file(archived=True).rename(home.file())
+
+        await import_one(parts, home.path)
+
+        assert [THREAD] == await listed(parts)
+
+
+class TestDeletion:
+    async def test_a_thread_deleted_here_stays_deleted(self, parts: Embedded, home: CodexHome) -> None:
+        home.write(a_talk(1))
+        await import_one(parts, home.path)
+        await delete(parts.store, THREAD)
+        home.write(a_talk(2))
+        events = await logged(parts)
+
+        imported = await import_one(parts, home.path, fork=True)
+
+        assert imported.outcome is Outcome.DELETED
+        assert "deleted" in imported.note
+        assert events == await logged(parts)
+
+
+async def listed(parts: Embedded, *, archived: bool = False) -> list[ThreadId]:
+    page = await parts.store.list_threads(ListThreadsParams(archived=archived))
+    return [thread.thread_id for thread in page.items]
