@@ -6,22 +6,25 @@ Every thread is folded from its first record on, so verdicts are right wherever 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any, assert_never
 
 from eventstore.admission import Admitted, Duplicate, Fenced, Refused, Verdict
 from eventstore.codec import ForeignRecord, UnreadableRecord
-from eventstore.codex.moments import moment
+from eventstore.codex.metadata import EMPTY
 from eventstore.documents.items import Position
 from eventstore.documents.records import EventRecord
 from eventstore.errors import InvalidRequest
-from eventstore.events import Command, Event, ThreadArchived, ThreadDeleted, ThreadUnarchived, items_of
+from eventstore.events import Command, ThreadArchived, ThreadDeleted, ThreadUnarchived, items_of
 from eventstore.ids import ThreadId
+from eventstore.judging import Stopped, judge, owner
+from eventstore.moments import moment
 from eventstore.ports import Entry, EventFeed
-from eventstore.state import UNKNOWN_THREAD, ThreadState, freeze, step
+from eventstore.reading import entries_between
+from eventstore.state import UNKNOWN_THREAD, ThreadState
 
-_BATCH = 500
-"""Entries read at a time: bounds the memory of an audit beside one state a thread."""
 UNKNOWN_KIND = "unknown"
 
 
@@ -43,7 +46,7 @@ async def audit(
             f"there is no partition {since.partition}, the last one is {feed.partitions - 1}; give a position as "
             "eventstore events shows it, e.g. 0:12"
         )
-    auditor = Auditor()
+    auditors: defaultdict[int, Auditor] = defaultdict(Auditor)
     if thread_id is not None:
         starts = {feed.partition_of(thread_id): 0}
     elif since is not None:
@@ -52,12 +55,14 @@ async def audit(
         starts = dict.fromkeys(range(feed.partitions), 0)
     while True:
         for partition, start in starts.items():
-            starts[partition] = await feed.end(partition)
-            async for entries in _entries(feed, partition, thread_id, start, starts[partition]):
+            end = starts[partition] = await feed.end(partition)
+            async for entries in _entries(feed, partition, thread_id, start, end):
                 for entry in entries:
-                    record = auditor.judge(entry)
+                    record = auditors[partition].judge(entry)
                     if since is None or entry.position >= since:
                         yield record
+            if every is None:
+                auditors.clear()  # what comes now is of other threads
         if every is None:
             return
         await asyncio.sleep(every)
@@ -77,55 +82,49 @@ def parse_position(text: str) -> Position:
 
 
 class Auditor:
-    """Judges entries in log order, as the projector does."""
+    """Judges the entries of a partition in log order, as the projector does."""
 
     def __init__(self) -> None:
         self._states: dict[ThreadId, ThreadState] = {}
+        """What a verdict depends on: no summaries, which would take most of the memory."""
 
     def judge(self, entry: Entry) -> EventRecord:
         """Return the entry as a record with its verdict."""
-        event = entry.event
-        match event:
-            case ForeignRecord(why=why):
-                return _record(entry, verdict="foreign", why=why)
-            case UnreadableRecord(why=why):
-                return self._frozen(entry, why)
-            case _ if event.thread_id != entry.thread_id:
-                return _record(entry, event, verdict="foreign", why="its key is not the thread it names")
-        state = self._states.get(event.thread_id, UNKNOWN_THREAD)
-        if state.frozen is not None:
-            return _record(entry, event, verdict="unreadable", why=f"the thread is frozen: {state.frozen}")
-        try:
-            done = step(state, event, offset=entry.position.offset)
-        except Exception as exc:
-            return self._frozen(entry, f"the fold raised {exc!r}", event)
-        self._states[event.thread_id] = done.state
-        return _record(entry, event, **_told(done.verdict))
-
-    def _frozen(self, entry: Entry, why: str, event: Event | None = None) -> EventRecord:
-        if entry.thread_id is None:
-            return _record(entry, event, verdict="foreign", why="its key is no thread id")
-        state = self._states.get(entry.thread_id, UNKNOWN_THREAD)
-        self._states[entry.thread_id] = freeze(state, why, offset=entry.position.offset)
-        return _record(entry, event, verdict="unreadable", why=why)
+        thread_id = owner(entry)
+        if thread_id is None:
+            return _record(entry, verdict="foreign", why=_why_foreign(entry))
+        state = self._states.get(thread_id, UNKNOWN_THREAD)
+        if state.frozen is not None and not isinstance(entry.event, UnreadableRecord):
+            return _record(entry, verdict="unreadable", why=f"the thread is frozen: {state.frozen}")
+        judged = judge(state, entry)
+        self._states[thread_id] = replace(judged.state, summary=EMPTY)
+        if isinstance(judged, Stopped):
+            return _record(entry, verdict="unreadable", why=judged.why)
+        return _record(entry, **_told(judged.done.verdict))
 
 
-async def _entries(
+def _entries(
     feed: EventFeed, partition: int, thread_id: ThreadId | None, start: int, end: int
 ) -> AsyncIterator[Sequence[Entry]]:
     """Yield the entries with start <= offset < end, of one thread or of all."""
-    if thread_id is not None:
-        async for entries in feed.replay(thread_id, start=start, stop=end):
-            yield entries
-        return
-    while start < end and (entries := await feed.read(partition, start=start, limit=min(_BATCH, end - start))):
-        yield [entry for entry in entries if entry.position.offset < end]
-        start = entries[-1].position.offset + 1
+    if thread_id is None:
+        return entries_between(feed, partition, start=start, end=end)
+    return feed.replay(thread_id, start=start, stop=end)
 
 
-def _record(entry: Entry, event: Event | None = None, **verdict: Any) -> EventRecord:
-    position = str(entry.position)
-    if event is None:
+def _why_foreign(entry: Entry) -> str:
+    match entry.event:
+        case ForeignRecord(why=why):
+            return why
+        case UnreadableRecord():
+            return "its key is no thread id"
+        case _:
+            return "its key is not the thread it names"
+
+
+def _record(entry: Entry, **verdict: Any) -> EventRecord:
+    position, event = str(entry.position), entry.event
+    if isinstance(event, ForeignRecord | UnreadableRecord):
         return EventRecord(
             position=position,
             kind=UNKNOWN_KIND,

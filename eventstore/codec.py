@@ -17,7 +17,6 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 from zlib import crc32
 
-from eventstore.codex.moments import in_calendar, moment, rfc_3339
 from eventstore.encoding import SCHEMA_VERSION, body_of, items_of_append
 from eventstore.errors import UnreadableEvent
 from eventstore.events import (
@@ -35,6 +34,7 @@ from eventstore.events import (
     WriterOpened,
     new_item,
 )
+from eventstore.moments import in_calendar, moment, rfc_3339
 
 MAGIC = b"\xc3\x01"
 CONFLUENT_MAGIC = b"\x00"

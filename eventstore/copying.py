@@ -11,19 +11,17 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from eventstore.admission import Admitted
-from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.errors import UnreadableEvent
 from eventstore.events import Event, items_of
 from eventstore.ids import ThreadId
+from eventstore.judging import Judged, Stopped, judge, owner
 from eventstore.ports import Entry, EventFeed, EventLog
-from eventstore.state import UNKNOWN_THREAD, ThreadState, step
-
-_BATCH: Final = 500
-"""Entries read, and events written, at a time."""
+from eventstore.reading import entries_between
+from eventstore.state import UNKNOWN_THREAD, ThreadState
 
 
 @dataclass(slots=True)
@@ -55,7 +53,7 @@ async def copy(
     there = {UUID(event.event_id).bytes async for event in _events(target)}
     for partition in range(source.partitions):
         states: dict[ThreadId, ThreadState] = {}
-        async for entries in _entries(source, partition):
+        async for entries in _now(source, partition):
             events, unreadable = _counted(states, entries)
             fresh = [event for event in events if UUID(event.event_id).bytes not in there]
             await _write(target, log, fresh, within)
@@ -94,17 +92,14 @@ def _counted(
 
 def _counting(states: dict[ThreadId, ThreadState], entry: Entry) -> Event | None:
     """Judge the entry; return its event if it counts."""
-    match entry.event:
-        case UnreadableRecord(why=why):
-            raise UnreadableEvent(f"the record at {entry.position} cannot be copied: {why}; upgrade eventstore")
-        case ForeignRecord():
-            return None
-        case event if event.thread_id != entry.thread_id:
-            return None
-        case event:
-            done = step(states.get(event.thread_id, UNKNOWN_THREAD), event, offset=entry.position.offset)
-            states[event.thread_id] = done.state
-            return event if isinstance(done.verdict, Admitted) else None
+    thread_id = owner(entry)
+    if thread_id is None:
+        return None
+    judged = judge(states.get(thread_id, UNKNOWN_THREAD), entry)
+    if isinstance(judged, Stopped) and judged.state.frozen is not None:
+        raise UnreadableEvent(f"the record at {entry.position} cannot be copied: {judged.why}; upgrade eventstore")
+    states[thread_id] = judged.state
+    return judged.event if isinstance(judged, Judged) and isinstance(judged.done.verdict, Admitted) else None
 
 
 class Meaning(NamedTuple):
@@ -170,19 +165,17 @@ async def meanings(feed: EventFeed) -> dict[ThreadId, Meaning]:
 
 
 async def _events(feed: EventFeed, states: dict[ThreadId, ThreadState] | None = None) -> AsyncIterator[Event]:
-    """Yield the events of the log that count, partition by partition."""
-    states = {} if states is None else states
+    """Yield the events of the log that count, partition by partition, and leave the threads' states in `states`."""
     for partition in range(feed.partitions):
-        async for entries in _entries(feed, partition):
+        those = {} if states is None else states
+        async for entries in _now(feed, partition):
             for entry in entries:
-                event = _counting(states, entry)
+                event = _counting(those, entry)
                 if event is not None:
                     yield event
 
 
-async def _entries(feed: EventFeed, partition: int) -> AsyncIterator[Sequence[Entry]]:
+async def _now(feed: EventFeed, partition: int) -> AsyncIterator[Sequence[Entry]]:
     """Yield a partition's entries, up to its end as it is now."""
-    start, end = 0, await feed.end(partition)
-    while start < end and (entries := await feed.read(partition, start=start, limit=_BATCH)):
-        yield [entry for entry in entries if entry.position.offset < end]
-        start = entries[-1].position.offset + 1
+    async for entries in entries_between(feed, partition, start=0, end=await feed.end(partition)):
+        yield entries

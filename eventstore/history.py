@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import count, repeat
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from eventstore.admission import Admitted, Lifecycle
-from eventstore.codec import ForeignRecord, UnreadableRecord
 from eventstore.documents.items import Position, StoredItem
 from eventstore.errors import InvalidRequest, LogTruncated, UnknownThread, UnreadableEvent
-from eventstore.events import Event, Item, items_of
+from eventstore.events import Item, items_of
 from eventstore.ids import ThreadId
-from eventstore.ports import Entry, EventFeed, ThreadView, ThreadViews
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, spanned, step
+from eventstore.judging import Judged, judge, owner
+from eventstore.ports import EventFeed, ThreadView, ThreadViews
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, spanned
 
 _RECORDS_AT_A_TIME = 256
 """Indexed records fetched together: bounds the memory of a streaming read."""
@@ -68,8 +68,6 @@ class Places:
     stop: int
     total: int
     """How many items the thread has."""
-    from_views: bool
-    """False: the views could not help, and the thread was replayed from its start."""
 
 
 class History:
@@ -79,23 +77,20 @@ class History:
         self._feed = feed
         self._views = views
 
-    async def items(
-        self, thread_id: ThreadId, check: Check, *, start: int = 0, stop: int | None = None, at_least: int = 0
-    ) -> AsyncIterator[list[StoredItem]]:
-        """Yield the items start <= ordinal < stop in batches, in order, as of the log's end sampled now.
+    async def items(self, thread_id: ThreadId, check: Check, *, at_least: int = 0) -> AsyncIterator[list[StoredItem]]:
+        """Yield all items in batches, in order, as of the log's end sampled now.
 
         Raises:
             InvalidRequest: The thread was deleted meanwhile.
             UnreadableEvent: A record of the thread cannot be understood.
             LogTruncated: A record of the thread is not in the log any more.
         """
-        end: int | None = None
+        start, end = 0, None
         while end is None or start < end:
             window = start + _ITEMS_AT_A_TIME
             span = slice(start, window if end is None else min(window, end))
             places = await self.places(thread_id, span, check, at_least=at_least)
-            if end is None:
-                end = places.total if stop is None else min(stop, places.total)
+            end = places.total if end is None else end
             async for batch in self.at(thread_id, places):
                 yield batch
             start = window
@@ -112,15 +107,14 @@ class History:
         readable(thread_id, view.state)
         now = await caught_up(self._feed, thread_id, view)
         start, stop = spanned(span, now.state.head.items)
-        complete = _covers(now.indexed, start, stop)
-        if not complete:
+        if not _covers(now.indexed, start, stop):
             # The views lost a part of what they knew; only the log can tell.
             now = await self._from_the_log(thread_id, view)
             start, stop = spanned(span, now.state.head.items)
         if now.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
             raise UnknownThread(f"no rollout found for thread id {thread_id}")
         wanted = [entry for entry in now.indexed if entry.ordinal < stop and entry.ordinal + entry.items > start]
-        return Places(wanted, start, stop, now.state.head.items, from_views=complete)
+        return Places(wanted, start, stop, now.state.head.items)
 
     async def at(self, thread_id: ThreadId, places: Places) -> AsyncIterator[list[StoredItem]]:
         """Yield the items in batches, in order.
@@ -165,14 +159,6 @@ class History:
             if not past.is_complete:
                 raise
         return past.state, past.items(self._feed.partition_of(thread_id))
-
-
-class Judged(NamedTuple):
-    """One of a thread's entries, judged and folded."""
-
-    entry: Entry
-    event: Event
-    done: Step
 
 
 class _Past:
@@ -244,32 +230,22 @@ async def replayed(
 ) -> AsyncIterator[Judged]:
     """Judge the thread's entries with start <= offset < stop, in order, upon its state at `start`.
 
-    As for the projector: what cannot be understood or folded stops a thread that lives, and is nothing to a dead one.
-
     Raises:
         UnreadableEvent: A record of the thread cannot be understood.
     """
     async for entries in feed.replay(thread_id, start=start, stop=stop):
         for entry in entries:
-            try:
-                judged = _judged(thread_id, state, entry)
-            except UnreadableEvent:
-                if state.head.lifecycle is not Lifecycle.DELETED:
-                    raise
+            if owner(entry) != thread_id:
                 continue
-            if judged is not None:
-                state = judged.done.state
+            judged = judge(state, entry)
+            state = judged.state
+            if isinstance(judged, Judged):
                 yield judged
-
-
-def _judged(thread_id: ThreadId, state: ThreadState, entry: Entry) -> Judged | None:
-    event = understood(thread_id, entry)
-    if event is None:
-        return None
-    try:
-        return Judged(entry, event, step(state, event, offset=entry.position.offset))
-    except Exception as exc:
-        raise _unreadable(thread_id, entry, f"the fold raised {exc!r}") from exc
+            elif state.frozen is not None:
+                raise UnreadableEvent(
+                    f"thread {thread_id} cannot be read past {entry.position}: {judged.why}; "
+                    f"upgrade eventstore, then eventstore retry {thread_id}"
+                )
 
 
 UNSEEN = ThreadView(UNKNOWN_THREAD, 0)
@@ -304,28 +280,6 @@ async def state_at(
     async for _, _, done in replayed(feed, thread_id, state, start=since.checkpoint, stop=position.offset + 1):
         state = done.state
     return state
-
-
-def understood(thread_id: ThreadId, entry: Entry) -> Event | None:
-    """Return the entry's event; None, as for the projector, if it is not ours or not this thread's.
-
-    Raises:
-        UnreadableEvent: It is ours and cannot be understood.
-    """
-    match entry.event:
-        case UnreadableRecord(why=why):
-            raise _unreadable(thread_id, entry, why)
-        case ForeignRecord():
-            return None
-        case event:
-            return event if event.thread_id == thread_id else None
-
-
-def _unreadable(thread_id: ThreadId, entry: Entry, why: str) -> UnreadableEvent:
-    return UnreadableEvent(
-        f"thread {thread_id} cannot be read past {entry.position}: {why}; "
-        f"upgrade eventstore, then eventstore retry {thread_id}"
-    )
 
 
 def readable(thread_id: ThreadId, state: ThreadState) -> None:

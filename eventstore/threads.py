@@ -134,9 +134,7 @@ class EventSourcedThreadStore:
         )
         async for batch in self.history.at(params.thread_id, places):
             items.extend(batch)
-        return StoredThreadHistory.model_construct(
-            thread_id=params.thread_id, items=tuple(items), from_views=places.from_views
-        )
+        return StoredThreadHistory.model_construct(thread_id=params.thread_id, items=tuple(items))
 
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
         self._life.must_go_on()

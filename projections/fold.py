@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eventstore.admission import Admitted, follows
-from eventstore.codec import ForeignRecord, UnreadableRecord, schemas_known
+from eventstore.codec import schemas_known
 from eventstore.events import ItemsAppended
 from eventstore.ids import ThreadId
+from eventstore.judging import Stopped, judge, owner
 from eventstore.ports import Entry
-from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, freeze, step, step_all
+from eventstore.state import UNKNOWN_THREAD, IndexEntry, Step, ThreadState, step_all
 from projections.ports import ThreadChange
 
 FOLD = 1
@@ -83,17 +84,6 @@ def fold(states: Mapping[ThreadId, ThreadState], entries: Sequence[Entry]) -> Fo
     return folded
 
 
-def owner(entry: Entry) -> ThreadId | None:
-    """Return the thread that the entry is about; None for a record that is not ours."""
-    match entry.event:
-        case ForeignRecord():
-            return None
-        case UnreadableRecord():
-            return entry.thread_id
-        case event:
-            return entry.thread_id if event.thread_id == entry.thread_id else None
-
-
 def _fold_one_thread(
     state: ThreadState, entries: Sequence[Entry], folded: Folded
 ) -> tuple[ThreadState, list[IndexEntry]]:
@@ -135,19 +125,13 @@ def _fold_one(state: ThreadState, entry: Entry, folded: Folded, indexed: list[In
     if state.frozen is not None:
         folded.unfolded += 1
         return state
-    offset = entry.position.offset
-    if isinstance(entry.event, UnreadableRecord):
+    judged = judge(state, entry)
+    if isinstance(judged, Stopped):
         folded.unreadable += 1
-        return freeze(state, entry.event.why, offset=offset)
-    assert not isinstance(entry.event, ForeignRecord)
-    try:
-        done = step(state, entry.event, offset=offset)
-    except Exception as exc:  # one bad record harms one thread, whatever it does to the fold
-        folded.unreadable += 1
-        return freeze(state, f"the fold raised {exc!r}", offset=offset)
-    if isinstance(done.verdict, Admitted):
+        return judged.state
+    if isinstance(judged.done.verdict, Admitted):
         folded.admitted += 1
     else:
         folded.void += 1
-    indexed.extend(done.indexed)
-    return done.state
+    indexed.extend(judged.done.indexed)
+    return judged.state

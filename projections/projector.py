@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from eventstore.events import Event
 from eventstore.ids import ThreadId
+from eventstore.judging import owner
 from eventstore.ports import Entry
 from eventstore.state import UNKNOWN_THREAD, ThreadState
-from projections.fold import Folded, fold, owner
+from projections.fold import Folded, fold
 from projections.ports import Entries, Mark, ThreadChange, ViewWriter
 
 

@@ -6,9 +6,7 @@ Pure: knows no storage. Cursors name a place between two threads, so that none i
 from __future__ import annotations
 
 import posixpath
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -16,14 +14,11 @@ import orjson
 
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import Summary
-from eventstore.codex.moments import moment
 from eventstore.documents.params import ListThreadsParams
 from eventstore.errors import InvalidRequest
 from eventstore.jsontext import MalformedJson, dumps
+from eventstore.moments import moment, rfc_3339, stamp_micros
 from eventstore.state import ThreadState
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FILE_NAME_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
 
 ACTIVE_SHELF, ARCHIVED_SHELF = 0, 1
 """Which listing shows a thread; None for neither."""
@@ -45,20 +40,16 @@ def parse_cursor(text: str) -> Cursor:
     """
     stamp, bar, thread = text.partition("|")
     try:
-        if _FILE_NAME_TIME.fullmatch(stamp):
-            at = datetime.strptime(stamp, "%Y-%m-%dT%H-%M-%S").replace(tzinfo=UTC)
-        else:
-            at = datetime.fromisoformat(stamp)
-        if at.tzinfo is None or "T" not in stamp:
+        micros = stamp_micros(stamp)
+        if micros is None:
             raise ValueError(stamp)
-        return Cursor((at - _EPOCH) // timedelta(microseconds=1), UUID(thread).bytes if bar else None)
-    except (ValueError, OverflowError) as exc:
+        return Cursor(micros, UUID(thread).bytes if bar else None)
+    except ValueError as exc:
         raise InvalidRequest(f"invalid cursor: {text}") from exc
 
 
 def format_cursor(micros: int, thread: bytes) -> str:
-    stamp = moment(micros).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return f"{stamp}|{UUID(bytes=thread)}"
+    return f"{rfc_3339(moment(micros), 'microseconds')}|{UUID(bytes=thread)}"
 
 
 def shelf_of(state: ThreadState) -> int | None:

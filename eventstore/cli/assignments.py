@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from eventstore.codex.moments import micros
 from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
 from eventstore.errors import InvalidRequest
 from eventstore.jsontext import MalformedJson, loads
+from eventstore.moments import micros
 
 _GIT = "git."
 _JSON_FIELDS = frozenset({"source", "approval_mode", "permission_profile", "token_usage"})

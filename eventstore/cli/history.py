@@ -154,7 +154,7 @@ async def _print_conversation(items: AsyncIterator[StoredItem]) -> None:
 
 def _shown(item: StoredItem, said: Saying) -> str:
     """Return speech in full under a line that says whose it is; anything else in that line, cut."""
-    from eventstore.codex.moments import moment
+    from eventstore.moments import moment
 
     beginning = f"{item.ordinal:>5}  {local(moment(item.item.at * 1_000))}  "
     who = styled(f"{said.who:<9}", *_COLOURS.get(said.who, ("dim",)))

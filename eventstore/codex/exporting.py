@@ -15,7 +15,6 @@ from pathlib import Path
 from eventstore.admission import Admitted, Lifecycle
 from eventstore.codex.homes import ACTIVE_FOLDER, ARCHIVED_FOLDER, NAMES_INDEX
 from eventstore.codex.imported import is_import
-from eventstore.codex.moments import moment
 from eventstore.codex.payloads import members, parsed_object
 from eventstore.codex.privatefiles import make_private_folders, private_file
 from eventstore.codex.rollout import (
@@ -40,6 +39,7 @@ from eventstore.events import (
 )
 from eventstore.history import readable, replayed_whole
 from eventstore.ids import ThreadId
+from eventstore.moments import moment
 from eventstore.ports import EventFeed, ThreadView, ThreadViews
 from eventstore.state import Step, ThreadState
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import orjson
 
-from eventstore.codex.moments import micros, moment, rfc_3339
 from eventstore.codex.observation import thread_id_of
 from eventstore.codex.payloads import as_text
 from eventstore.ids import ThreadId
 from eventstore.jsontext import dumps
+from eventstore.moments import micros, moment, rfc_3339
 
 
 class NameEntry(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from eventstore.codex.moments import LAST_MILLIS, creation_micros
 from eventstore.codex.payloads import as_filled_text, as_json_text, as_text, inner_type, parsed_object
 from eventstore.codex.sources import MISSING, agent_of, role_of, source_text
 from eventstore.codex.summary import NO_FACTS, Facts, Scalar
@@ -16,6 +15,7 @@ from eventstore.errors import InvalidRequest
 from eventstore.events import Item
 from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.jsontext import dumps
+from eventstore.moments import LAST_MILLIS, stamp_micros
 
 REQUEST_MARKER = "## My request for Codex:"
 """Editors put what the user sees in front of it; only what follows it is the user's own text."""
@@ -126,7 +126,7 @@ def _read_session_meta(notes: _Notes, text: str) -> None:
     if meta is None or thread_id_of(meta.get("id")) != notes.thread_id:
         return
     stamp = meta.get("timestamp")
-    created = creation_micros(stamp) if isinstance(stamp, str) else None
+    created = stamp_micros(stamp) if isinstance(stamp, str) else None
     notes.offer("created_at", notes.at * 1000 if created is None else created)
     notes.offer("forked_from_id", thread_id_of(meta.get("forked_from_id")))
     notes.offer("history_mode", "paginated" if meta.get("history_mode") == "paginated" else "legacy")

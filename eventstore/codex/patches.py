@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from eventstore.codex.moments import in_calendar, micros, rfc_3339
 from eventstore.codex.observation import TOKEN_COUNTS, policy_text, token_usage_text
 from eventstore.codex.payloads import as_json_text, as_text
 from eventstore.codex.sources import PLAIN, is_source, source_text
@@ -25,6 +24,7 @@ from eventstore.documents.threads import TokenUsage
 from eventstore.errors import InvalidRequest
 from eventstore.events import Field
 from eventstore.jsontext import MalformedJson, dumps, loads_fast
+from eventstore.moments import in_calendar, micros, rfc_3339
 
 _GIT_FIELDS = {"sha": "git_sha", "branch": "git_branch", "origin_url": "git_origin"}
 _MOST_TOKENS = 2**63 - 1

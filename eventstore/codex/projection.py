@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from eventstore.admission import Head
-from eventstore.codex.moments import moment
 from eventstore.codex.summary import Summary
 from eventstore.documents.threads import (
     GitInfo,
@@ -23,6 +22,7 @@ from eventstore.documents.threads import (
 )
 from eventstore.ids import ThreadId
 from eventstore.jsontext import loads_fast
+from eventstore.moments import moment
 
 _MEMORY_MODES = {mode.value: mode for mode in ThreadMemoryMode}
 _HISTORY_MODES = {mode.value: mode for mode in ThreadHistoryMode}

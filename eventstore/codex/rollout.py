@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import orjson
 
-from eventstore.codex.moments import is_canonical, micros, spelled
 from eventstore.codex.names import NameEntry, format_name, read_names
 from eventstore.codex.payloads import Member, as_text, joined, member, members
 from eventstore.codex.rolloutfiles import RolloutName, parse_rollout_name, rollout_name
@@ -27,6 +26,7 @@ from eventstore.codex.sessionmeta import (
 )
 from eventstore.events import Item
 from eventstore.jsontext import MalformedJson
+from eventstore.moments import is_canonical, micros, spelled
 
 __all__ = [
     "BadLine",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from eventstore.codex.moments import spelled
 from eventstore.codex.observation import history_base_text, thread_id_of
 from eventstore.codex.payloads import Member, joined, member, members, parsed_object
 from eventstore.codex.sources import agent_of
@@ -16,6 +15,7 @@ from eventstore.documents.threads import GitInfo, HistoryPosition, ThreadHistory
 from eventstore.events import Item
 from eventstore.ids import ThreadId
 from eventstore.jsontext import dumps, loads_fast
+from eventstore.moments import spelled
 
 
 class SessionMeta(NamedTuple):

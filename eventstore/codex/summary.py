@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from eventstore.codex.moments import in_calendar
+from eventstore.moments import in_calendar
 
 Scalar: TypeAlias = "str | int | None"
 

@@ -16,9 +16,9 @@ from pydantic import (
     PlainSerializer,
 )
 
-from eventstore.codex.moments import rfc_3339
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId, parse_thread_id
+from eventstore.moments import rfc_3339
 
 
 class Document(BaseModel):

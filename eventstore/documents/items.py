@@ -3,7 +3,7 @@
 Items keep their payload as JSON text; whoever looks inside parses it then.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import GetCoreSchemaHandler, JsonValue
@@ -13,6 +13,7 @@ from eventstore.documents.fields import Document, ThreadIdField
 from eventstore.errors import InvalidRequest
 from eventstore.events import Item
 from eventstore.jsontext import MalformedJson, dumps, loads
+from eventstore.moments import moment
 
 
 class Position(NamedTuple):
@@ -101,7 +102,7 @@ class StoredItem(NamedTuple):
     @property
     def at(self) -> datetime:
         """When the item was written, by its writer's clock."""
-        return datetime.fromtimestamp(self.item.at / 1000, UTC)
+        return moment(self.item.at * 1_000)
 
     @property
     def text(self) -> str:

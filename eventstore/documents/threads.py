@@ -48,8 +48,6 @@ class StoredThreadHistory(Document):
     thread_id: ThreadIdField
     items: tuple[StoredItem, ...]
     """All items that count, in order, session_meta first."""
-    from_views: bool = True
-    """False: the views could not help and the thread's partition was replayed from its start."""
 
     @model_serializer
     def _as_contract(self) -> dict[str, Any]:

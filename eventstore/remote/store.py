@@ -151,14 +151,10 @@ class RemoteThreadStore:
     async def load_history(self, params: LoadThreadHistoryParams) -> StoredThreadHistory:
         self._life.must_go_on()
         items: list[StoredItem] = []
-        from_views = True
         async with aclosing(self._history(params, whole=True)) as batches:
             async for batch in batches:
-                from_views = batch.from_views
                 items.extend(map(item_of, batch.items))
-        return StoredThreadHistory.model_construct(
-            thread_id=params.thread_id, items=tuple(items), from_views=from_views
-        )
+        return StoredThreadHistory.model_construct(thread_id=params.thread_id, items=tuple(items))
 
     async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
         self._life.must_go_on()

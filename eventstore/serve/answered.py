@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
-
 from eventstore.audit import parse_position
 from eventstore.documents.items import ItemPage, Position, Receipt, StoredItem
 from eventstore.documents.records import EventRecord
@@ -12,11 +9,10 @@ from eventstore.documents.threads import StoredThread, ThreadPage
 from eventstore.events import Item
 from eventstore.ids import ThreadId
 from eventstore.jsontext import dumps
+from eventstore.moments import micros_of, moment
 from eventstore.serve.asked import given, json_object
 from eventstore.serve.codex_wire import document
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def thread_message(thread: StoredThread | None) -> pb.Thread:
@@ -92,7 +88,7 @@ def event_message(record: EventRecord) -> pb.Event:
         kind=record.kind,
         event_id=record.event_id,
         thread_id=record.thread_id,
-        occurred_at_micros=None if record.occurred_at is None else _micros(record.occurred_at),
+        occurred_at_micros=None if record.occurred_at is None else micros_of(record.occurred_at),
         writer_id=record.writer_id,
         writer_seq=record.writer_seq,
         actor=record.actor,
@@ -116,7 +112,7 @@ def event_of(message: pb.Event) -> EventRecord:
         kind=message.kind,
         event_id=given(message, "event_id"),
         thread_id=given(message, "thread_id"),
-        occurred_at=None if micros is None else _EPOCH + timedelta(microseconds=micros),
+        occurred_at=None if micros is None else moment(micros),
         writer_id=given(message, "writer_id"),
         writer_seq=given(message, "writer_seq"),
         actor=given(message, "actor"),
@@ -125,7 +121,3 @@ def event_of(message: pb.Event) -> EventRecord:
         reason=given(message, "reason"),
         items=message.items,
     )
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -160,14 +160,9 @@ class Threads:
         if not request.HasField("caller"):
             await self._turns.passed(params.thread_id)
         async with self._reading(request) as store:
-            from_views = True
-            if request.whole:
-                history = await store.load_history(params)
-                items, from_views = _each(history.items), history.from_views
-            else:
-                items = store.iter_history(params)
+            items = _each((await store.load_history(params)).items) if request.whole else store.iter_history(params)
             async for batch in _batches(items):
-                yield pb.Items(items=map(item_message, batch), from_views=from_views)
+                yield pb.Items(items=map(item_message, batch))
 
     async def read_items(self, request: pb.ReadItemsRequest) -> pb.ItemPage:
         params = page_params(request, largest=LARGEST_PAGE)

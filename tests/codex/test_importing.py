@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from eventstore.codex.importing import Outcome
-from eventstore.codex.moments import moment
 from eventstore.errors import (
     WriterFenced,
 )
 from eventstore.events import ItemsAppended, ThreadCreated, WriterClosed
+from eventstore.moments import moment
 from eventstore.wiring import Embedded
 from tests.support.homes import (
     BEGAN,

@@ -14,17 +14,20 @@ from pathlib import Path
 
 import pytest
 
-import eventstore.copying
+import eventstore.reading
+from eventstore.codec import MAGIC
 from eventstore.copying import Compared, Copied, compared, copy
 from eventstore.documents.items import Position
-from eventstore.errors import LogUnavailable, WriterFenced
+from eventstore.errors import LogUnavailable, UnreadableEvent, WriterFenced
 from eventstore.events import Event
 from eventstore.ids import ThreadId
 from eventstore.ports import EventLog
 from eventstore.settings import Settings
+from eventstore.sqlite.log import key_of
 from eventstore.store import ThreadStore
 from eventstore.wiring import OpenLog, open_embedded, open_log
 from tests.support.cluster import a_log
+from tests.support.files import by_hand
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -120,6 +123,32 @@ async def test_copying_again_adds_what_is_new_and_nothing_else(tmp_path: Path) -
         assert await compared(source.feed, target.feed) == SAME
 
 
+@pytest.mark.parametrize("dead", [True, False])
+async def test_a_record_that_cannot_be_understood_stops_a_copy_where_its_thread_lives(
+    tmp_path: Path, dead: bool
+) -> None:
+    path = tmp_path / "source.db"
+    async with open_embedded(Settings(log=f"sqlite:{path}", actor="a test")) as parts:
+        thread_id, other = await a_cold_thread(parts.store, "one"), await a_cold_thread(parts.store, "other")
+        if dead:
+            await delete(parts.store, thread_id)
+    with by_hand(path) as connection:
+        row = key_of(thread_id), MAGIC + b"unknown!" + b"body"
+        connection.execute("INSERT INTO log (thread, record) VALUES (?, ?)", row)
+    async with open_embedded(Settings(log=f"sqlite:{path}", actor="a test")) as parts:
+        await resume(parts.store, other)
+        await say(parts.store, other, "behind it")
+
+    async with on_sqlite(path) as source, on_sqlite(tmp_path / "target.db") as target:
+        if dead:
+            await copied(source, target)
+            assert await compared(source.feed, target.feed) == SAME
+            return
+        with pytest.raises(UnreadableEvent, match=r"cannot be copied.*upgrade eventstore"):
+            await copied(source, target)
+        assert 6 == await target.feed.end(0) - 1, "what lies before it is copied"
+
+
 class DyingLog:
     """Takes so many batches, and of the next one it writes a part before it fails."""
 
@@ -140,7 +169,7 @@ class DyingLog:
 async def test_a_copy_cut_short_after_any_batch_is_completed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eventstore.copying, "_BATCH", 5)
+    monkeypatch.setattr(eventstore.reading, "BATCH", 5)
     await a_rich_log(tmp_path / "source.db")
     async with on_sqlite(tmp_path / "source.db") as source:
         for batches in range(4):

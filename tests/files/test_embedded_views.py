@@ -18,7 +18,6 @@ import projections.sqlite_views
 from eventstore import ListThreadsParams
 from eventstore.audit import audit
 from eventstore.codec import codec
-from eventstore.codex.moments import moment
 from eventstore.documents.params import SortDirection
 from eventstore.errors import (
     InvalidRequest,
@@ -31,6 +30,7 @@ from eventstore.errors import (
 )
 from eventstore.events import Event, Field, MetadataPatched, ThreadArchived, ThreadUnarchived
 from eventstore.ids import ThreadId, new_event_id, new_thread_id
+from eventstore.moments import moment
 from eventstore.ports import Entry
 from eventstore.settings import Settings
 from eventstore.sqlite.file import SqliteFile

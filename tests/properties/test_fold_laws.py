@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import eventstore.judging
 import eventstore.state
 import projections.fold
 from eventstore.admission import Admitted, Duplicate, Head, Lifecycle, Verdict, admit, follows
@@ -443,7 +444,7 @@ def test_a_fold_that_raises_freezes_the_thread_unless_that_is_dead_and_no_other(
         return step_all(state, appends)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(projections.fold, "step", raising)
+        patched.setattr(eventstore.judging, "step", raising)
         patched.setattr(projections.fold, "step_all", raising_too)
         states, _ = folded(entries)
 

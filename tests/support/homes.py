@@ -10,10 +10,10 @@ from typing import Any
 from eventstore.codex.exporting import export_lines
 from eventstore.codex.homes import find_rollouts
 from eventstore.codex.importing import Imported, Importer
-from eventstore.codex.moments import spelled
 from eventstore.codex.rollout import MalformedLine, parse_line
 from eventstore.events import Event
 from eventstore.ids import ThreadId
+from eventstore.moments import spelled
 from eventstore.wiring import Embedded
 from tests.support.engines import Ports, Through, untouched
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import eventstore.history
+import eventstore.judging
 from eventstore.admission import Lifecycle
 from eventstore.codec import UnreadableRecord
 from eventstore.documents.items import Position
@@ -92,14 +92,14 @@ def broken_by_appends(*args: Any, **kwargs: Any) -> Step:
 
 
 async def test_what_the_fold_cannot_do_is_unreadable_to_a_replay_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eventstore.history, "step", broken_by_appends)
+    monkeypatch.setattr(eventstore.judging, "step", broken_by_appends)
 
     with pytest.raises(UnreadableEvent, match=f"thread {ONE} cannot be read past 0:2: the fold raised ZeroDivision"):
         await state_at(ListFeed(entries([created(), appended(1)])), ONE, Position(0, 2))
 
 
 async def test_behind_a_delete_nothing_needs_to_be_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eventstore.history, "step", broken_by_appends)
+    monkeypatch.setattr(eventstore.judging, "step", broken_by_appends)
     log = entries([created(), deleted(), UnreadableRecord("of the future"), appended(1)])
 
     state = await state_at(ListFeed(log), ONE, Position(0, 4))

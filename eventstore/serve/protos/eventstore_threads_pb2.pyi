@@ -245,12 +245,10 @@ class Item(_message.Message):
     def __init__(self, ordinal: _Optional[int] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., at_millis: _Optional[int] = ..., type: _Optional[str] = ..., payload: _Optional[str] = ..., extras: _Optional[str] = ...) -> None: ...
 
 class Items(_message.Message):
-    __slots__ = ("items", "from_views")
+    __slots__ = ("items",)
     ITEMS_FIELD_NUMBER: _ClassVar[int]
-    FROM_VIEWS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[Item]
-    from_views: bool
-    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., from_views: _Optional[bool] = ...) -> None: ...
+    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
 
 class ReadHistoryRequest(_message.Message):
     __slots__ = ("thread_id", "include_archived", "whole", "at_least", "caller")

@@ -1,4 +1,4 @@
-"""Times as rollout files spell them, and as integers since the epoch.
+"""Times as datetimes, as texts, and as integers since the epoch.
 
 Knows no clock. A time beyond the calendar is shown as the calendar's end, never as an error.
 """
@@ -12,11 +12,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 LAST_MILLIS = 253_402_300_799_999
 """The last millisecond of the year 9999, after which no calendar shows a time."""
-_FIRST_MICROS = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_LAST_MICROS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _FILE_NAME_FORM = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)", re.ASCII)
 _CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+
+
+def micros_of(at: datetime) -> int:
+    """Return the microseconds from the epoch to the moment."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+_FIRST_MICROS = micros_of(datetime.min.replace(tzinfo=UTC))
+_LAST_MICROS = micros_of(datetime.max.replace(tzinfo=UTC))
 
 
 def in_calendar(micros: int) -> int:
@@ -26,7 +33,7 @@ def in_calendar(micros: int) -> int:
 
 def moment(micros: int) -> datetime:
     """Return the UTC datetime that lies `micros` after the epoch, or the calendar's nearer end."""
-    return _EPOCH + timedelta(microseconds=in_calendar(micros))
+    return _EPOCH + in_calendar(micros) * _MICROSECOND
 
 
 def micros(text: str) -> int | None:
@@ -35,13 +42,13 @@ def micros(text: str) -> int | None:
         return None
     try:
         # A zone can carry the first and the last day beyond the calendar.
-        return in_calendar((datetime.fromisoformat(text.upper()) - _EPOCH) // _MICROSECOND)
+        return in_calendar(micros_of(datetime.fromisoformat(text.upper())))
     except (ValueError, OverflowError):
         return None
 
 
-def creation_micros(text: str) -> int | None:
-    """Return the microseconds since the epoch of a session_meta's `timestamp` (contract §4.1).
+def stamp_micros(text: str) -> int | None:
+    """Return the microseconds since the epoch of a session_meta's `timestamp` or a cursor (contract §4.1, §5.1).
 
     It is RFC 3339, or `YYYY-MM-DDThh-mm-ss` as in file names, which every reader takes for UTC; else None.
     """
