@@ -54,13 +54,16 @@ class Changes:
             await asyncio.wait(self._going_on, timeout=within)
 
     async def append(self, params: AppendThreadItemsParams) -> Receipt:
-        """Append in turn, and again under the same name while it is not known what became of it."""
+        """Append in turn, and again under the same name while it is not known what became of it.
+
+        Those behind it wait until that is known: a repetition must not land behind them.
+        """
         return await self.in_turn(params.thread_id, lambda call: self._append(params, call))
 
     async def told(self, thread_id: ThreadId, method: str, request: Message, reply: type[M]) -> M:
-        """Make a call in turn; the next one may follow as soon as it is sent."""
+        """Make a call in turn; the next one may follow as soon as it has arrived."""
         return await self.in_turn(
-            thread_id, lambda call: self.tell(method, request, reply, call.deadline, sent=call.turn.end)
+            thread_id, lambda call: self.tell(method, request, reply, call.deadline, arrived=call.turn.end)
         )
 
     async def tell(
@@ -70,7 +73,7 @@ class Changes:
         reply: type[M],
         deadline: float,
         *,
-        sent: Callable[[], None] | None = None,
+        arrived: Callable[[], None] | None = None,
     ) -> M:
         """Make a call at once; raises as `Connection.tell` does.
 
@@ -78,7 +81,7 @@ class Changes:
             OutcomeUnknown: It was cut off.
         """
         try:
-            return await self._connection.tell(method, request, reply, deadline=deadline, sent=sent)
+            return await self._connection.tell(method, request, reply, deadline=deadline, arrived=arrived)
         except CutOff as exc:
             raise unknown(self._connection.url.address, str(exc)) from exc
 
@@ -90,7 +93,7 @@ class Changes:
     ) -> T:
         """Do what a call is about behind those before about the thread, and to its end even if nobody waits for it.
 
-        It may end its turn when it is sent; else that is when it has ended.
+        It may end its turn when it has arrived; else that is when it has ended.
         `unheard` is done with its result when nobody waited, before any later call.
         """
         deadline = time.monotonic() + self._connection.within
@@ -111,9 +114,7 @@ class Changes:
             request = append_request(named, is_fresh=is_fresh)
             try:
                 receipt = receipt_of(
-                    await self._connection.tell(
-                        "AppendItems", request, pb.Receipt, deadline=call.deadline, sent=call.turn.end
-                    )
+                    await self._connection.tell("AppendItems", request, pb.Receipt, deadline=call.deadline)
                 )
             except CutOff as exc:
                 cut = exc

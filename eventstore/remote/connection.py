@@ -27,8 +27,6 @@ M = TypeVar("M", bound=Message)
 SERVICE: Final = "eventstore.v1.Threads"
 _SERVERS_SHARE: Final = 0.9
 """Of a call's time, what the server may take, so that its word on a call that took too long still arrives."""
-_SENT_AT_ONCE: Final = 16 * 1024
-"""Bytes of a request that no later one overtakes: they fit into a stream's window and need no leave to be sent."""
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -79,9 +77,11 @@ class Connection:
         reply: type[M],
         *,
         deadline: float,
-        sent: Callable[[], None] | None = None,
+        arrived: Callable[[], None] | None = None,
     ) -> M:
-        """Make a call that changes something; `sent` is told when a later call arrives later.
+        """Make a call that changes something; `arrived` is called when the server says that it has it.
+
+        Of calls that are under way together, any may be the first to arrive.
 
         Raises:
             CutOff: It was sent, and may have had its effect.
@@ -90,7 +90,7 @@ class Connection:
         """
         if self._channel.get_state() is not grpc.ChannelConnectivity.READY:
             await self.describe(deadline=deadline)
-        return await self._call(method, request, reply, deadline, sent)
+        return await self._call(method, request, reply, deadline, arrived)
 
     async def describe(self, *, deadline: float | None = None) -> pb.Description:
         """Return what the store is; raises as `ask` does."""
@@ -132,17 +132,15 @@ class Connection:
             called.cancel()
 
     async def _call(
-        self, method: str, request: Any, reply: type[M], deadline: float, sent: Callable[[], None] | None = None
+        self, method: str, request: Any, reply: type[M], deadline: float, arrived: Callable[[], None] | None = None
     ) -> M:
         request.caller.CopyFrom(self._caller)
-        called = self._channel.unary_unary(
-            f"/{SERVICE}/{method}", request_serializer=_bytes_of, response_deserializer=reply.FromString
-        )
+        within = max(0.001, deadline - time.monotonic())
         try:
-            under_way = called(request, timeout=max(0.001, deadline - time.monotonic()), metadata=self._shown)
-            if sent is not None and request.ByteSize() <= _SENT_AT_ONCE:
-                sent()
-            answer: M = await under_way
+            if arrived is None:
+                answer = await self._answer(method, request, reply, within)
+            else:
+                answer = await self._answer_behind(arrived, method, request, reply, within)
         except grpc.aio.AioRpcError as exc:
             error = self._ended(exc)
             if error is None:
@@ -155,6 +153,34 @@ class Connection:
             if self._closed and not _is_cancelled():
                 raise CutOff("the store was closed") from exc
             raise
+        return answer
+
+    async def _answer(self, method: str, request: Message, reply: type[M], within: float) -> M:
+        called = self._channel.unary_unary(
+            f"/{SERVICE}/{method}", request_serializer=_bytes_of, response_deserializer=reply.FromString
+        )
+        answer: M = await called(request, timeout=within, metadata=self._shown)
+        return answer
+
+    async def _answer_behind(
+        self, arrived: Callable[[], None], method: str, request: Message, reply: type[M], within: float
+    ) -> M:
+        """Do the same, and call `arrived` as soon as the server says so.
+
+        For gRPC the answer is a stream of one: of any other it tells nothing before the answer is there.
+        """
+        called = self._channel.unary_stream(
+            f"/{SERVICE}/{method}", request_serializer=_bytes_of, response_deserializer=reply.FromString
+        )
+        under_way = called(request, timeout=within, metadata=self._shown)
+        try:
+            await under_way.initial_metadata()
+            arrived()
+            answer = await under_way.read()
+            await under_way.code()
+        finally:
+            under_way.cancel()
+        assert isinstance(answer, reply), "a call that went well has an answer"
         return answer
 
     def _ended(self, failed: grpc.aio.AioRpcError) -> Exception | None:

@@ -36,6 +36,8 @@ class Method(NamedTuple):
     behaviour: Callable[[Any], Awaitable[Message]]
     changes: bool = True
     """Whether it may change something; others only read."""
+    tells_arrival: bool = False
+    """Whether its client hears that it has arrived, for its answer may be long in coming."""
 
 
 class Streaming(NamedTuple):
@@ -79,6 +81,8 @@ class Calls:
             with self._call(method.name, request, context) as call:
                 try:
                     message = call.parsed(method.request)
+                    if method.tells_arrival:
+                        await context.send_initial_metadata(())
                     async with ended_within(self._deadline, changes=method.changes):
                         reply = await method.behaviour(message)
                     return call.replied(reply.SerializeToString())

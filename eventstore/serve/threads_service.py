@@ -74,8 +74,8 @@ class Threads:
             Method("CreateThread", pb.CreateThreadRequest, self.create),
             Method("ResumeThread", pb.ResumeThreadRequest, self.resume),
             Method("AppendItems", pb.AppendItemsRequest, self.append),
-            Method("PersistThread", pb.LiveThreadRequest, self.persist),
-            Method("FlushThread", pb.LiveThreadRequest, self.flush),
+            Method("PersistThread", pb.LiveThreadRequest, self.persist, tells_arrival=True),
+            Method("FlushThread", pb.LiveThreadRequest, self.flush, tells_arrival=True),
             Method("ShutdownThread", pb.LiveThreadRequest, self.shutdown),
             Method("DiscardThread", pb.LiveThreadRequest, self.discard),
             Method("ReadThread", pb.ReadThreadRequest, self.read, changes=False),
@@ -84,11 +84,11 @@ class Threads:
             Streaming("ReadHistory", pb.ReadHistoryRequest, self.read_history),
             Method("ReadItems", pb.ReadItemsRequest, self.read_items, changes=False),
             Streaming("FollowEvents", pb.FollowEventsRequest, self.follow_events),
-            Method("UpdateThreadMetadata", pb.UpdateThreadMetadataRequest, self.update),
-            Method("ArchiveThread", pb.ChangeThreadRequest, self.archive),
-            Method("UnarchiveThread", pb.ChangeThreadRequest, self.unarchive),
+            Method("UpdateThreadMetadata", pb.UpdateThreadMetadataRequest, self.update, tells_arrival=True),
+            Method("ArchiveThread", pb.ChangeThreadRequest, self.archive, tells_arrival=True),
+            Method("UnarchiveThread", pb.ChangeThreadRequest, self.unarchive, tells_arrival=True),
             Method("DeleteThread", pb.ChangeThreadRequest, self.delete),
-            Method("RetryThread", pb.RetryThreadRequest, self.retry),
+            Method("RetryThread", pb.RetryThreadRequest, self.retry, tells_arrival=True),
         )
 
     def end(self) -> None:

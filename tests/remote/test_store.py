@@ -7,18 +7,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from eventstore.audit import audit
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ThreadNotFound, Unsupported, WriterFenced
+from eventstore.remote.connection import Connection
 from eventstore.remote.store import RemoteThreadStore, open_remote
 from eventstore.remote.url import RemoteUrl
 from eventstore.settings import Settings
 from eventstore.wiring import open_parts, open_store
 from tests.serve.test_tls import written
-from tests.support.faults import FaultyLog
+from tests.support.faults import FaultyLog, OvertakenViews
 from tests.support.relay import relay_to
 from tests.support.serve_rig import Rig, a_rig
 from tests.support.threads import a_cold_thread, a_live_thread, created, resume, said, say, say_and_flush
@@ -119,6 +121,45 @@ async def test_an_append_that_is_cut_off_is_repeated_and_counts_once(tmp_path: P
 
         assert (1, True) == (log.fired, relay.passed > 1)
         assert (1, ["hello", "once"]) == (receipt.appended, await said(store, thread_id))
+
+
+async def test_an_append_that_is_slow_to_arrive_is_not_overtaken_and_a_flush_that_waits_holds_none_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two requests on one connection either may be the first to arrive."""
+    under_way: list[str] = []
+    answer = Connection._answer
+
+    async def slow_at_first(self: Connection, method: str, *rest: Any) -> Any:
+        if method == "AppendItems":
+            under_way.append(method)
+            for _ in range(100 * (len(under_way) == 1)):
+                await asyncio.sleep(0)
+                assert 1 == len(under_way)
+        return await answer(self, method, *rest)
+
+    views = OvertakenViews()
+    async with a_rig(tmp_path / "threads.db", through=views.through) as rig, a_client(rig) as store:
+        thread_id = await a_live_thread(store)
+        under_way.clear()
+        monkeypatch.setattr(Connection, "_answer", slow_at_first)
+        await asyncio.gather(*(say(store, thread_id, text) for text in "abc"))
+        assert 3 == len(under_way)
+
+        waiting, go_on = asyncio.Event(), asyncio.Event()
+
+        async def wait() -> None:
+            waiting.set()
+            await go_on.wait()
+
+        views.before_reach = wait
+        flushing = asyncio.create_task(store.flush_thread(thread_id))
+        await waiting.wait()
+        await say(store, thread_id, "d")
+        assert not flushing.done()
+        go_on.set()
+        await flushing
+        assert ["hello", *"abcd"] == await said(store, thread_id)
 
 
 async def test_a_thread_whose_opening_was_cut_off_can_be_opened_again(tmp_path: Path) -> None:
