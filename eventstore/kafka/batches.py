@@ -1,6 +1,7 @@
-"""Batches that the client below does not read whole: it stops at a header whose name is not UTF-8.
+"""What a fetch brings: batches of records, unpacked one after the other as they are asked for.
 
-Brokers take such names, and whoever may write to the topic may send one; it must keep nobody from what lies behind.
+The client below stops at a header whose name is not UTF-8. Brokers take such names, and whoever may write to the topic
+may send one; it must keep nobody from what lies behind.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from aiokafka import codec
+from aiokafka import errors as kafka
+from aiokafka.record.memory_records import MemoryRecords
 
 from eventstore.kafka.records import LoggedRecord
 
@@ -39,12 +42,84 @@ class PlainRecord(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...]
 
 
-def size_of(payload: memoryview, at: int) -> int:
+class Batch(NamedTuple):
+    """A batch of a fetched payload."""
+
+    first: int
+    """The offset at which it begins."""
+    next: int
+    """The offset behind it."""
+    stop: int
+    """Where in the payload it ends."""
+    records: Iterable[LoggedRecord]
+    """Unpacked as they are asked for; none of a transaction's marker, nor of what lies before the start."""
+
+
+def batches_of(payload: bytes, start: int) -> Iterator[Batch]:
+    """Return the payload's batches, for who reads from offset `start` on.
+
+    Raises:
+        KafkaError: A batch came damaged.
+    """
+    batches, source = MemoryRecords(payload), memoryview(payload)
+    at = 0
+    while batches.has_next():
+        batch, begins = batches.next_batch(), at
+        at += _size_of(source, begins)
+        records: Iterable[LoggedRecord] = ()
+        if not batch.is_control_batch and batch.next_offset > start:
+            if not batch.validate_crc():
+                raise kafka.CorruptRecordException(f"the batch at offset {batch.base_offset} came damaged")
+            records = _records_of(batch, source[begins:at])
+        yield Batch(batch.base_offset, batch.next_offset, at, records)
+
+
+def end_of(payload: bytes) -> int:
+    """Return the offset behind the payload's last whole batch; -1 if there is none."""
+    batches, last = MemoryRecords(payload), None
+    while batches.has_next():
+        last = batches.next_batch()
+    return -1 if last is None else int(last.next_offset)
+
+
+class Unread:
+    """The records of a fetched payload that nobody has taken yet."""
+
+    def __init__(self, payload: bytes, start: int) -> None:
+        """Take them from offset `start` on."""
+        self.next = start
+        """The offset to go on from: offsets have holes."""
+        self._records = self._unpacked(payload, start)
+
+    def take(self, limit: int, *, size: int) -> list[LoggedRecord]:
+        """Return up to `limit` records, and no further ones once there are `size` bytes of them.
+
+        Raises:
+            KafkaError, ValueError: What comes next is damaged.
+        """
+        taken: list[LoggedRecord] = []
+        for record in self._records:
+            taken.append(record)
+            self.next = record.offset + 1
+            size -= len(record.value or b"")
+            if len(taken) >= limit or size <= 0:
+                break
+        return taken
+
+    def _unpacked(self, payload: bytes, start: int) -> Iterator[LoggedRecord]:
+        for batch in batches_of(payload, start):
+            for record in batch.records:
+                if record.offset >= start:
+                    yield record
+            self.next = max(self.next, batch.next)
+
+
+def _size_of(payload: memoryview, at: int) -> int:
     """Return how many bytes the batch takes that begins there."""
     return _LENGTH.stop + int.from_bytes(payload[at:][_LENGTH], "big")
 
 
-def records_of(batch: Iterable[LoggedRecord], source: memoryview) -> Iterator[LoggedRecord]:
+def _records_of(batch: Iterable[LoggedRecord], source: memoryview) -> Iterator[LoggedRecord]:
     """Return the batch's records; those that the client cannot read, from the batch's bytes in `source`."""
     read = 0
     try:

@@ -15,12 +15,12 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from eventstore.errors import LogTruncated, LogUnavailable
-from eventstore.kafka.batches import records_of, size_of
+from eventstore.kafka.batches import batches_of
 from eventstore.kafka.edge import quieten, refusal, translated
+from eventstore.kafka.link import Link
 from eventstore.kafka.records import LoggedRecord
 from eventstore.kafka.url import KafkaUrl
 
@@ -59,6 +59,7 @@ class KafkaReader:
         self._url = url
         self.within = within
         self._client: AIOKafkaClient
+        self._connecting: dict[str, Any]
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.partitions = 0
         """How many the topic has; part of the data, so it is read once."""
@@ -78,7 +79,9 @@ class KafkaReader:
             LogUnavailable: No broker answered.
             TopicMisconfigured: There is no such topic.
         """
-        self._client = AIOKafkaClient(**self._url.client_settings())
+        settings = self._url.client_settings()
+        self._client = AIOKafkaClient(**settings)
+        self._connecting = {name: value for name, value in settings.items() if name != "bootstrap_servers"}
         quieten()
         try:
             async with asyncio.timeout(self.within):
@@ -136,25 +139,46 @@ class KafkaReader:
             LogUnavailable: The partition's leader did not answer.
             TopicMisconfigured: The topic is gone.
         """
-        request = FetchRequest(0, 0, size, _READ_UNCOMMITTED, [(self._url.topic, [(partition, start, size)])])
+        payload, end = await self.fetch(partition, start, size=size)
         try:
-            (_, _, end, *_, payload) = await self._ask(partition, request)
             chunk = _parsed(payload, start, limit=limit, stop=stop, key=key, end=end)
+        except (kafka.KafkaError, ValueError) as exc:
+            raise self.unreadable(partition, start, exc) from exc
+        if chunk.next == start < end:
+            raise LogUnavailable(
+                f"{self._url.where} sent nothing of partition {partition} at offset {start}; try again"
+            )
+        return chunk
+
+    async def fetch(
+        self, partition: int, start: int, *, size: int, held_ms: int = 0, link: Link | None = None
+    ) -> tuple[bytes, int]:
+        """Return about `size` bytes of batches, from the one that has offset `start` on, and the partition's end.
+
+        The leader holds the request back for `held_ms` milliseconds while there is nothing, and with it what else comes
+        by that `link`. Raises as `chunk` does.
+        """
+        wanted = [(self._url.topic, [(partition, start, size)])]
+        request = FetchRequest(held_ms, min(held_ms, 1), size, _READ_UNCOMMITTED, wanted)
+        try:
+            (_, _, end, *_, payload) = await self._ask(partition, request, link=link)
         except kafka.OffsetOutOfRangeError as exc:
             first = await self.beginning(partition)
             raise LogTruncated(
                 f"partition {partition} of topic {self._url.topic} begins at offset {first} and is asked for {start}: "
                 "records were deleted from it, or the topic was made anew"
             ) from exc
-        except (kafka.KafkaError, ValueError) as exc:
-            raise LogUnavailable(
-                f"what {self._url.where} sent of partition {partition} from offset {start} on cannot be read ({exc})"
-            ) from exc
-        if chunk.next == start < end:
-            raise LogUnavailable(
-                f"{self._url.where} sent nothing of partition {partition} at offset {start}; try again"
-            )
-        return chunk
+        return payload or b"", end
+
+    def link(self) -> Link:
+        """Return a connection of its own for who fetches, to whichever broker leads."""
+        return Link(self._connecting)
+
+    def unreadable(self, partition: int, start: int, exc: Exception) -> LogUnavailable:
+        """Return the error for what came and is damaged."""
+        return LogUnavailable(
+            f"what {self._url.where} sent of partition {partition} from offset {start} on cannot be read ({exc})"
+        )
 
     async def topic_is_there(self) -> bool:
         """Say whether brokers know the topic; True where none answers."""
@@ -183,7 +207,7 @@ class KafkaReader:
         (_, _, _, offset) = await self._ask(partition, request)
         return int(offset)
 
-    async def _ask(self, partition: int, request: Any) -> Any:
+    async def _ask(self, partition: int, request: Any, *, link: Link | None = None) -> Any:
         """Ask the partition's leader until it answers; return what it says of the partition."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.within
@@ -193,7 +217,7 @@ class KafkaReader:
                 raise LogUnavailable("the store is closed; open it again")
             try:
                 async with asyncio.timeout_at(deadline):
-                    response = await self._send(self._leader(partition), request)
+                    response = await self._send(self._leader(partition), request, link)
                 answer = response.topics[0][1][0]
                 error = kafka.for_code(answer[1])
                 if error is kafka.NoError:
@@ -209,7 +233,12 @@ class KafkaReader:
                     raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
             await self._find_leaders(deadline)
 
-    async def _send(self, node: int | None, request: Any) -> Any:
+    async def _send(self, node: int | None, request: Any, link: Link | None = None) -> Any:
+        if link is not None:
+            broker = self._client.cluster.broker_metadata(node)
+            if broker is None:
+                raise kafka.StaleMetadata()
+            return await link.send(broker.host, broker.port, request)
         try:
             return await self._client.send(node, request)
         except KeyError as exc:
@@ -256,27 +285,22 @@ class KafkaReader:
 
 def _parsed(payload: bytes, start: int, *, limit: int | None, stop: int | None, key: bytes | None, end: int) -> Chunk:
     """Return the records of a fetched payload that lie at `start` or behind, and before `stop`."""
-    batches, source = MemoryRecords(payload), memoryview(payload)
     records: list[LoggedRecord] = []
     first: int | None = None
     following, unpacked, looked_at, at = start, 0, 0, 0
-    while batches.has_next() and unpacked < _UNPACKED_BYTES and (limit is None or len(records) < limit):
-        batch, begins = batches.next_batch(), at
-        at += size_of(source, begins)
-        first = batch.base_offset if first is None else first
-        following = max(following, batch.next_offset)
-        if batch.is_control_batch or batch.next_offset <= start:
-            continue
-        if not batch.validate_crc():
-            raise LogUnavailable(f"the batch at offset {batch.base_offset} came damaged; read it again")
-        for record in records_of(batch, source[begins:at]):
+    for batch in batches_of(payload, start):
+        at = batch.stop
+        first = batch.first if first is None else first
+        following = max(following, batch.next)
+        for record in batch.records:
             if stop is not None and record.offset >= stop:
                 break
             looked_at += 1
             if record.offset >= start and (key is None or record.key == key):
                 records.append(record)
                 unpacked += len(record.value or b"")
-        if stop is not None and following >= stop:
+        enough = unpacked >= _UNPACKED_BYTES or (limit is not None and len(records) >= limit)
+        if enough or (stop is not None and following >= stop):
             break
     record_bytes = None if first is None else at / (following - first)
     return Chunk(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import pytest
-from aiokafka import errors as kafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.fetch import FetchRequest
 
 from eventstore.codec import ForeignRecord
-from eventstore.errors import LogTruncated, LogUnavailable
+from eventstore.errors import LogTruncated, LogUnavailable, TopicMisconfigured
 from eventstore.events import ItemsAppended
 from eventstore.kafka.group import KafkaFollower
+from eventstore.kafka.link import Link
+from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import own_record
 from eventstore.ports import Entry
-from tests.support.topics import OddName, Opened, a_thread, an_append, put_batch
+from tests.support.topics import OddName, Opened, a_thread, an_append, put_batch, stranger
 
 PARTITIONS = 3
 LARGE, MANY = 1024 * 1024, 40
@@ -54,24 +58,52 @@ async def read_some(follower: KafkaFollower, partition: int, start: int, *, limi
     return [(entry.position.offset, entry.event.items[0].payload) for entry in entries]  # type: ignore[union-attr]
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have who waits for records wait for nothing else, and requests be held back for as long as they may be."""
+    monkeypatch.setattr("eventstore.kafka.group._AT_THE_END", 60)
+    monkeypatch.setattr("eventstore.kafka.ahead._HELD_MS", 4_000)
+
+
+class Asked:
+    """The requests that were made which a broker may hold back, as the partitions that each names."""
+
+    def __init__(self) -> None:
+        self.named: list[list[int]] = []
+        self._more = asyncio.Event()
+
+    def note(self, request: FetchRequest) -> None:
+        self.named.append([partition for _, partitions in request.topics for partition, _, _ in partitions])
+        self._more.set()
+
+    async def until(self, number: int) -> None:
+        """Wait for so many requests to have been made."""
+        async with asyncio.timeout(20):
+            while len(self.named) < number:
+                self._more.clear()
+                await self._more.wait()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    asked = Asked()
+    send = Link.send
+
+    async def noted(link: Link, host: str, port: int, request: FetchRequest) -> Any:
+        asked.note(request)
+        return await send(link, host, port, request)
+
+    monkeypatch.setattr(Link, "send", noted)
+    return asked
+
+
+@pytest.mark.usefixtures("patient")
 async def test_who_waits_is_woken_by_records_of_its_own_partition_only(
-    engine: Opened, follower: KafkaFollower, monkeypatch: pytest.MonkeyPatch
+    engine: Opened, follower: KafkaFollower, asked: Asked
 ) -> None:
-    looks: list[int] = []
-    all_looked = asyncio.Event()
-    getmany = follower._consumer.getmany
-
-    async def counted(place: Any, **settings: Any) -> Any:
-        looks.append(place.partition)
-        if len(looks) == PARTITIONS:
-            all_looked.set()
-        return await getmany(place, **settings)
-
-    monkeypatch.setattr(follower._consumer, "getmany", counted)
-    monkeypatch.setattr("eventstore.kafka.group._AT_THE_END_MS", 60_000)
+    """And a record costs one request, which names the partition that moved and no other."""
     waiting = [asyncio.create_task(read_some(follower, partition, 0)) for partition in range(PARTITIONS)]
-    async with asyncio.timeout(20):
-        await all_looked.wait()
+    await asked.until(PARTITIONS)
     for number in range(5):
         await append_to(engine, 1, f"{number}")
         if number == 0:
@@ -81,12 +113,45 @@ async def test_who_waits_is_woken_by_records_of_its_own_partition_only(
 
     assert not waiting[0].done()
     assert not waiting[2].done()
-    assert (looks.count(0), looks.count(2)) == (1, 1), "they look once, and are woken by nothing that is not theirs"
+    assert [[0], [1], [2]] == asked.named[:PARTITIONS]
+    assert asked.named[PARTITIONS:] in ([[1]] * 4, [[1]] * 5), "the last one may be on its way"
 
     await append_to(engine, 0, "at last")
     assert [(0, "at last")] == await waiting[0]
     waiting[2].cancel()
     await asyncio.wait([waiting[2]])
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_reader_that_is_busy_keeps_no_other_waiting(
+    engine: Opened, follower: KafkaFollower, asked: Asked
+) -> None:
+    """Nor does one that has yet to begin, or much that was fetched and is not taken."""
+    await append_to(engine, 0, *["x" * LARGE] * MANY)
+    await follower.read(0, start=0, limit=1)
+    took = []
+    for number in range(5):
+        reading = asyncio.create_task(read_some(follower, 1, number))
+        await asked.until(3 + number)
+        began = monotonic()
+        await append_to(engine, 1, f"{number}")
+        assert [(number, f"{number}")] == await reading
+        took.append(monotonic() - began)
+    assert sorted(took)[2] < 0.5, "of 4 s for which requests are held back"
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_reader_that_goes_elsewhere_does_not_wait_for_the_request_under_way(
+    engine: Opened, follower: KafkaFollower, asked: Asked
+) -> None:
+    await append_to(engine, 1, "a", "b", "c")
+    assert [(2, "c")] == await read_some(follower, 1, 2)
+    await asked.until(2)
+
+    began = monotonic()
+    assert [(0, "a")] == await read_some(follower, 1, 0, limit=1)
+    assert [(1, "b"), (2, "c")] == await read_some(follower, 1, 1)
+    assert monotonic() - began < 2, "of 4 s for which the request for offset 3 is held back"
 
 
 async def test_a_read_cancelled_anywhere_loses_no_record(engine: Opened, follower: KafkaFollower) -> None:
@@ -111,7 +176,7 @@ async def test_an_offset_that_is_not_there_concerns_its_own_reader_only(
     engine: Opened, follower: KafkaFollower
 ) -> None:
     waiting = asyncio.create_task(read_some(follower, 0, 0))
-    with pytest.raises(LogTruncated, match="does not hold offset 99"):
+    with pytest.raises(LogTruncated, match="asked for 99"):
         await read_some(follower, 1, 99)
 
     await append_to(engine, 0, "unharmed")
@@ -149,19 +214,78 @@ def own(event: ItemsAppended) -> tuple[bytes, bytes, Any]:
     return record.key, record.value, record.headers
 
 
-async def test_what_the_client_has_against_the_consumer_is_told_to_whoever_waits(
+@pytest.mark.usefixtures("patient")
+async def test_that_the_topic_is_gone_is_told_to_whoever_waits(engine: Opened, follower: KafkaFollower) -> None:
+    waiting = [asyncio.create_task(follower.read(partition, start=0, limit=9)) for partition in range(PARTITIONS)]
+    await append_to(engine, 1, "there")
+    await waiting[1]
+    admin = AIOKafkaAdminClient(**engine.url.client_settings())
+    await admin.start()
+    try:
+        await admin.delete_topics([engine.url.topic])
+    finally:
+        await admin.close()
+
+    async with asyncio.timeout(20):
+        for one in (waiting[0], waiting[2]):
+            with pytest.raises(TopicMisconfigured, match="there is no topic"):
+                await one
+
+
+async def test_what_is_not_followed_any_more_is_not_read(engine: Opened, follower: KafkaFollower) -> None:
+    await append_to(engine, 0, "others'")
+    await append_to(engine, 1, "ours")
+    assert [(0, "others'")] == await read_some(follower, 0, 0)
+    waiting = asyncio.create_task(follower.read(0, start=1, limit=9))
+    await asyncio.sleep(0)
+    await follower._turn_to([1])
+
+    assert not await waiting
+    with pytest.raises(LogUnavailable, match="not followed any more"):
+        await follower.read(0, start=0, limit=9)
+    assert follower.end(0) is None
+    assert [(0, "ours")] == await read_some(follower, 1, 0)
+    assert follower.end(1) == 1
+
+
+@pytest.mark.parametrize("first", [0, 3])
+async def test_a_transactions_marker_brings_its_reader_to_the_logs_end(
+    engine: Opened, follower: KafkaFollower, first: int
+) -> None:
+    """Whether it comes behind records or alone."""
+    async with stranger(engine.url, transactional_id=f"tx-{engine.url.topic}") as producer, producer.transaction():
+        for _ in range(3):
+            await producer.send_and_wait(engine.url.topic, b"foreign", partition=1)
+
+    found: list[Entry] = []
+    start = first
+    async with asyncio.timeout(20):
+        while start < 4:
+            found += await follower.read(1, start=start, limit=9)
+            start = found[-1].position.offset + 1 if found else start
+    assert list(range(first, 4)) == [entry.position.offset for entry in found]
+    assert found[-1].event == ForeignRecord("a transaction's marker")
+
+    await append_to(engine, 1, "behind it")
+    assert [(4, "behind it")] == await read_some(follower, 1, 4)
+
+
+async def test_what_came_damaged_is_refused_and_fetched_again(
     engine: Opened, follower: KafkaFollower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.kafka.group._AT_THE_END_MS", 60_000)
-    waiting = [asyncio.create_task(follower.read(partition, start=0, limit=9)) for partition in range(PARTITIONS)]
-    for _ in range(50):
-        await asyncio.sleep(0)
-    assert len(follower._arrivals._awaited) == PARTITIONS
-    follower._consumer._subscription.abort_waiters(kafka.GroupAuthorizationFailedError("a group"))
+    await append_to(engine, 1, "whole")
+    fetch = KafkaReader.fetch
 
-    for one in waiting:
-        with pytest.raises(LogUnavailable):
-            await one
+    async def damaged(reader: KafkaReader, *arguments: Any, **settings: Any) -> tuple[bytes, int]:
+        payload, end = await fetch(reader, *arguments, **settings)
+        return payload[:-1] + bytes([payload[-1] ^ 1]), end
+
+    with monkeypatch.context() as broken:
+        broken.setattr(KafkaReader, "fetch", damaged)
+        with pytest.raises(LogUnavailable, match="partition 1 from offset 0 on cannot be read"):
+            await read_some(follower, 1, 0)
+        assert not await follower.read(0, start=0, limit=9), "what is read of others is not concerned"
+    assert [(0, "whole")] == await read_some(follower, 1, 0)
 
 
 async def test_of_large_records_few_are_handed_out_at_a_time(engine: Opened, follower: KafkaFollower) -> None:

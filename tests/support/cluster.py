@@ -30,7 +30,7 @@ from tests.support.services import joined
 
 PARTITIONS = 2
 _WITHIN = 20.0
-_IDLE_MS = 50
+_IDLE = 0.05
 """How long a worker's request is held back while there is nothing: each test waits for one when it ends."""
 
 
@@ -102,7 +102,7 @@ class ClusterEngine:
         """Return the settings of this engine's own topic and views, made and followed by a worker."""
         if self._settings is None:
             self._settings = await self._ends.enter_async_context(a_log(partitions=PARTITIONS))
-            self._ends.enter_context(patch.object(group, "_AT_THE_END_MS", _IDLE_MS))
+            self._ends.enter_context(patch.object(group, "_AT_THE_END", _IDLE))
             worker = await self._ends.enter_async_context(a_worker(self._settings))
             await worker.ready()
         return self._settings
