@@ -22,6 +22,7 @@ from compose.services.kafka import Kafka
 from compose.services.node import Node, Standing
 from eventstore.errors import LogUnavailable, OutcomeUnknown, TopicMisconfigured
 from eventstore.ids import new_thread_id
+from eventstore.kafka.group import KafkaFollower
 from eventstore.kafka.log import KafkaLog
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import LARGEST_RECORD
@@ -240,6 +241,51 @@ async def test_closing_while_the_broker_hangs_ends_in_time_and_leaves_nothing(br
         assert any(isinstance(end, OutcomeUnknown) for end in ended)
 
 
+async def test_a_follower_goes_on_after_an_outage_and_closes_while_the_broker_hangs(
+    engine: Opened, breakable: Kafka, broker: Node
+) -> None:
+    follower = KafkaFollower(engine.url, engine.feed)
+    await follower.follow(range(PARTITIONS), within=20)
+    followed = Followed(follower, engine)
+    async with followed.running():
+        await engine.log.append([an_append(a_thread(1, PARTITIONS), 0)], within=20)
+        await until(lambda: followed.offsets[1] == [0])
+        await killed(breakable, broker)
+        await breakable.start()
+        await engine.log.append([an_append(a_thread(1, PARTITIONS), 0)], within=20)
+        await until(lambda: followed.offsets[1] == [0, 1])
+    await broker.hang()
+    began = monotonic()
+    await follower.close(within=2)
+    assert monotonic() - began < 4
+
+
+class Followed:
+    """Follows all partitions, from their beginnings on."""
+
+    def __init__(self, follower: KafkaFollower, engine: Opened) -> None:
+        self._follower = follower
+        self.offsets: dict[int, list[int]] = {partition: [] for partition in range(engine.feed.partitions)}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        reading = [asyncio.create_task(self._follow(partition)) for partition in self.offsets]
+        try:
+            yield
+        finally:
+            for one in reading:
+                one.cancel()
+            ended = await asyncio.gather(*reading, return_exceptions=True)
+            assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+
+    async def _follow(self, partition: int) -> None:
+        found = self.offsets[partition]
+        while True:
+            start = found[-1] + 1 if found else 0
+            entries = await self._follower.read(partition, start=start, limit=100)
+            found += [entry.position.offset for entry in entries]
+
+
 async def test_opening_on_a_hung_broker_ends_in_time(breakable: Kafka, broker: Node) -> None:
     url = await made(f"kafka://{breakable.bootstrap}/opening", partitions=PARTITIONS)
     async with nothing_left():
@@ -323,19 +369,27 @@ async def test_a_leader_and_then_the_controller_are_killed_under_load(three_brok
     alone_url = await made(f"{at}/alone", partitions=PARTITIONS)
     async with nothing_left(), opened(url, within=30) as engine, opened(alone_url, within=30) as alone:
         load, load_alone = Load(engine), Load(alone, within=120)
-        async with load.running():
-            async with load_alone.running():
+        follower = KafkaFollower(url, engine.feed)
+        await follower.follow(range(PARTITIONS), within=20)
+        followed = Followed(follower, engine)
+        async with followed.running():
+            async with load.running():
+                async with load_alone.running():
+                    await load.progress()
+                    await load_alone.progress()
+                    leader = leader_of(alone, 0)
+                    await killed(three_brokers, three_brokers.nodes[leader - 1])
+                    await load.progress()
+                    await until(lambda: leader_of(alone, 0) == -1)
+                    await three_brokers.start()
+                    await load_alone.progress()
+                await killed(three_brokers, controller_of(three_brokers))
                 await load.progress()
-                await load_alone.progress()
-                leader = leader_of(alone, 0)
-                await killed(three_brokers, three_brokers.nodes[leader - 1])
-                await load.progress()
-                await until(lambda: leader_of(alone, 0) == -1)
                 await three_brokers.start()
-                await load_alone.progress()
-            await killed(three_brokers, controller_of(three_brokers))
-            await load.progress()
-            await three_brokers.start()
+            ends = [await engine.feed.end(partition) for partition in range(PARTITIONS)]
+            expected = {partition: list(range(end)) for partition, end in enumerate(ends)}
+            await until(lambda: followed.offsets == expected)
+        await follower.close(within=5)
         await load.check()
         await load_alone.check()
         assert (alone.replaced, engine.waiting, alone.waiting) == (0, 0, 0)
