@@ -233,14 +233,15 @@ async def test_that_the_topic_is_gone_is_told_to_whoever_waits(engine: Opened, f
 
 
 async def test_what_is_not_followed_any_more_is_not_read(engine: Opened, follower: KafkaFollower) -> None:
-    await append_to(engine, 0, "others'")
+    await append_to(engine, 0, "others'", "not read")
     await append_to(engine, 1, "ours")
-    assert [(0, "others'")] == await read_some(follower, 0, 0)
-    waiting = asyncio.create_task(follower.read(0, start=1, limit=9))
+    assert [(0, "others'")] == await read_some(follower, 0, 0, limit=1)
+    waiting = asyncio.create_task(follower.read(2, start=0, limit=9))
     await asyncio.sleep(0)
     await follower._turn_to([1])
 
     assert not await waiting
+    assert not follower._unread
     with pytest.raises(LogUnavailable, match="not followed any more"):
         await follower.read(0, start=0, limit=9)
     assert follower.end(0) is None
@@ -310,9 +311,11 @@ def size_of(entries: Sequence[Entry]) -> int:
 
 
 async def test_of_small_records_as_many_are_handed_out_as_are_asked_for(
-    engine: Opened, follower: KafkaFollower
+    engine: Opened, follower: KafkaFollower, asked: Asked
 ) -> None:
+    """The others come from memory."""
     await append_to(engine, 1, *["small"] * 700)
     for start, count in ((0, 500), (500, 200)):
         found = await read_some(follower, 1, start, limit=500)
         assert list(range(start, start + count)) == [offset for offset, _ in found]
+    assert len(asked.named) <= 2
