@@ -27,7 +27,7 @@ class Ahead:
         self._size = size
         self._link = reader.link()
         self._start = 0
-        self._fetch: asyncio.Task[bytes] | None = None
+        self._fetch: asyncio.Task[tuple[bytes, int]] | None = None
         self.end: int | None = None
         """The partition's end as the last answer told it; None before the first."""
 
@@ -39,15 +39,15 @@ class Ahead:
             LogUnavailable: Its leader did not answer, or nothing that can be read.
             TopicMisconfigured: The topic is gone.
         """
-        if self._start != start:
+        if self._start != start or (self._fetch is not None and _has_failed(self._fetch)):
             self._leave()
         fetch = self._fetch or self._begin(start)
         await asyncio.wait([fetch], timeout=within)
         if fetch is not self._fetch or not fetch.done():
             return None
         self._fetch = None
-        payload = fetch.result()
-        self._begin(end_of(payload))
+        payload, following = fetch.result()
+        self._begin(following)
         return payload
 
     async def close(self) -> None:
@@ -57,25 +57,32 @@ class Ahead:
             await asyncio.wait([fetch])
         self._link.close()
 
-    def _leave(self) -> asyncio.Task[bytes] | None:
+    def _leave(self) -> asyncio.Task[tuple[bytes, int]] | None:
         fetch, self._fetch = self._fetch, None
         if fetch is not None:
             fetch.cancel()
         return fetch
 
-    def _begin(self, start: int) -> asyncio.Task[bytes]:
+    def _begin(self, start: int) -> asyncio.Task[tuple[bytes, int]]:
         self._start = start
         self._fetch = asyncio.create_task(self._fetched(start))
         # It may fail when its reader has gone elsewhere.
         self._fetch.add_done_callback(lambda fetch: fetch.cancelled() or fetch.exception())
         return self._fetch
 
-    async def _fetched(self, start: int) -> bytes:
+    async def _fetched(self, start: int) -> tuple[bytes, int]:
+        """Return a payload and the offset behind it."""
         payload = b""
         while not payload:
             payload, self.end = await self._reader.fetch(
                 self._partition, start, size=self._size, held_ms=_HELD_MS, link=self._link
             )
-        if end_of(payload) <= start:
+        following = end_of(payload)
+        if following <= start:
             raise LogUnavailable(f"nothing of partition {self._partition} at offset {start} came whole; try again")
-        return payload
+        return payload, following
+
+
+def _has_failed(fetch: asyncio.Task[tuple[bytes, int]]) -> bool:
+    """Say whether it failed, which was of concern to who waited then: the next one asks anew."""
+    return fetch.done() and fetch.exception() is not None
