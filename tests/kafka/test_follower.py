@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
 from eventstore.codec import ForeignRecord
 from eventstore.errors import LogTruncated, LogUnavailable, TopicMisconfigured
 from eventstore.events import ItemsAppended
-from eventstore.kafka.group import KafkaFollower
+from eventstore.kafka.group import KafkaFollower, KafkaGroup
 from eventstore.kafka.link import Link
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import own_record
@@ -287,6 +288,84 @@ async def test_what_came_damaged_is_refused_and_fetched_again(
             await read_some(follower, 1, 0)
         assert not await follower.read(0, start=0, limit=9), "what is read of others is not concerned"
     assert [(0, "whole")] == await read_some(follower, 1, 0)
+
+
+async def test_trouble_that_nobody_waited_for_is_forgotten(
+    engine: Opened, follower: KafkaFollower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append_to(engine, 1, "before")
+    fetch, failed = KafkaReader.fetch, asyncio.Event()
+
+    async def failing(reader: KafkaReader, partition: int, start: int, **settings: Any) -> tuple[bytes, int]:
+        if start == 0:
+            return await fetch(reader, partition, start, **settings)
+        failed.set()
+        raise LogUnavailable("for a moment")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(KafkaReader, "fetch", failing)
+        assert [(0, "before")] == await read_some(follower, 1, 0)
+        await failed.wait()
+        await asyncio.sleep(0)
+    await append_to(engine, 1, "after")
+    assert [(1, "after")] == await read_some(follower, 1, 1)
+
+
+class Told:
+    """A member of a group that works on nothing."""
+
+    def __init__(self) -> None:
+        self.partitions: set[int] = set()
+        self.changed = asyncio.Event()
+
+    async def take(self, partitions: Collection[int]) -> None:
+        self.partitions = set(partitions)
+        self.changed.set()
+
+    async def let_go(self) -> None:
+        self.partitions = set()
+
+
+async def test_of_a_group_each_follows_its_own_and_the_client_that_keeps_the_membership_fetches_nothing(
+    engine: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[object] = []
+    send = AIOKafkaClient.send
+
+    async def noted(client: AIOKafkaClient, node: int, request: object, **settings: Any) -> Any:
+        if isinstance(request, FetchRequest):
+            fetched.append(request)
+        return await send(client, node, request, **settings)
+
+    monkeypatch.setattr(AIOKafkaClient, "send", noted)
+    for partition in range(PARTITIONS):
+        await append_to(engine, partition, f"of {partition}")
+    first, second = KafkaGroup(engine.url, engine.feed), KafkaGroup(engine.url, engine.feed)
+    told, told_too = Told(), Told()
+    async with asyncio.timeout(30):
+        await first.join(told, group=engine.url.topic, within=20)
+        await told.changed.wait()
+        assert set(range(PARTITIONS)) == told.partitions
+        for partition in range(PARTITIONS):
+            assert [(0, f"of {partition}")] == await read_some(first, partition, 0)
+
+        told.changed.clear()
+        await second.join(told_too, group=engine.url.topic, within=20)
+        await told_too.changed.wait()
+        await told.changed.wait()
+        assert set(range(PARTITIONS)) == told.partitions | told_too.partitions
+        assert len(told.partitions) + len(told_too.partitions) == PARTITIONS
+        for group, theirs, others in ((first, told, told_too), (second, told_too, told)):
+            for partition in theirs.partitions:
+                assert [(0, f"of {partition}")] == await read_some(group, partition, 0)
+            for partition in others.partitions:
+                with pytest.raises(LogUnavailable, match="not followed any more"):
+                    await group.read(partition, start=0, limit=9)
+            await group.note(dict.fromkeys(theirs.partitions, 1))
+            group.check()
+        await first.close(within=5)
+        await second.close(within=5)
+    assert not fetched
 
 
 async def test_of_large_records_few_are_handed_out_at_a_time(engine: Opened, follower: KafkaFollower) -> None:
