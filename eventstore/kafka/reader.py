@@ -59,7 +59,7 @@ class KafkaReader:
         self._url = url
         self.within = within
         self._client: AIOKafkaClient
-        self._connecting: dict[str, Any]
+        self._connection_settings: dict[str, Any]
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.partitions = 0
         """How many the topic has; part of the data, so it is read once."""
@@ -81,7 +81,7 @@ class KafkaReader:
         """
         settings = self._url.client_settings()
         self._client = AIOKafkaClient(**settings)
-        self._connecting = {name: value for name, value in settings.items() if name != "bootstrap_servers"}
+        self._connection_settings = {name: value for name, value in settings.items() if name != "bootstrap_servers"}
         quieten()
         try:
             async with asyncio.timeout(self.within):
@@ -172,7 +172,7 @@ class KafkaReader:
 
     def link(self) -> Link:
         """Return a connection of its own for who fetches, to whichever broker leads."""
-        return Link(self._connecting)
+        return Link(self._connection_settings)
 
     def unreadable(self, partition: int, start: int, exc: Exception) -> LogUnavailable:
         """Return the error for what came and is damaged."""

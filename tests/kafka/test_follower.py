@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any
 
 import pytest
+from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
@@ -21,6 +22,7 @@ from eventstore.kafka.link import Link
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import own_record
 from eventstore.ports import Entry
+from tests.support.relay import relay_to
 from tests.support.topics import OddName, Opened, a_thread, an_append, put_batch, stranger
 
 PARTITIONS = 3
@@ -71,10 +73,12 @@ class Asked:
 
     def __init__(self) -> None:
         self.named: list[list[int]] = []
+        self.offsets: list[int] = []
         self._more = asyncio.Event()
 
     def note(self, request: FetchRequest) -> None:
         self.named.append([partition for _, partitions in request.topics for partition, _, _ in partitions])
+        self.offsets += [offset for _, partitions in request.topics for _, offset, _ in partitions]
         self._more.set()
 
     async def until(self, number: int) -> None:
@@ -311,6 +315,23 @@ async def test_trouble_that_nobody_waited_for_is_forgotten(
     assert [(1, "after")] == await read_some(follower, 1, 1)
 
 
+async def test_a_link_asks_whom_it_is_told_to_and_connects_again_after_a_break(engine: Opened) -> None:
+    host, _, port = engine.url.servers[0].rpartition(":")
+    request = FetchRequest(0, 0, 1024, 0, [(engine.url.topic, [(1, 0, 1024)])])
+    async with relay_to(int(port)) as before, relay_to(int(port)) as now:
+        link = engine.reader.link()
+        for leader, times in ((before, 2), (now, 1)):
+            for _ in range(times):
+                assert (await link.send(host, leader.address, request)).topics
+        assert (before.passed, now.passed) == (1, 1)
+
+        await now.cut()
+        with suppress(kafka.KafkaConnectionError):
+            await link.send(host, now.address, request)
+        assert (await link.send(host, now.address, request)).topics
+        link.close()
+
+
 class Told:
     """A member of a group that works on nothing."""
 
@@ -397,4 +418,5 @@ async def test_of_small_records_as_many_are_handed_out_as_are_asked_for(
     for start, count in ((0, 500), (500, 200)):
         found = await read_some(follower, 1, start, limit=500)
         assert list(range(start, start + count)) == [offset for offset, _ in found]
-    assert len(asked.named) <= 2
+    await asked.until(2)
+    assert [0, 700] == asked.offsets
