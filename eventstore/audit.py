@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any, assert_never
 
 from eventstore.admission import Admitted, Duplicate, Fenced, Refused, Verdict
 from eventstore.codec import ForeignRecord, UnreadableRecord
-from eventstore.codex.metadata import EMPTY
 from eventstore.documents.items import Position
 from eventstore.documents.records import EventRecord
 from eventstore.errors import InvalidRequest
@@ -23,7 +21,7 @@ from eventstore.judging import Stopped, judge, owner
 from eventstore.moments import moment
 from eventstore.ports import Entry, EventFeed
 from eventstore.reading import entries_between
-from eventstore.state import UNKNOWN_THREAD, ThreadState
+from eventstore.state import UNKNOWN_THREAD, ThreadState, for_verdicts
 
 UNKNOWN_KIND = "unknown"
 
@@ -86,7 +84,6 @@ class Auditor:
 
     def __init__(self) -> None:
         self._states: dict[ThreadId, ThreadState] = {}
-        """What a verdict depends on: no summaries, which would take most of the memory."""
 
     def judge(self, entry: Entry) -> EventRecord:
         """Return the entry as a record with its verdict."""
@@ -97,7 +94,7 @@ class Auditor:
         if state.frozen is not None and not isinstance(entry.event, UnreadableRecord):
             return _record(entry, verdict="unreadable", why=f"the thread is frozen: {state.frozen}")
         judged = judge(state, entry)
-        self._states[thread_id] = replace(judged.state, summary=EMPTY)
+        self._states[thread_id] = for_verdicts(judged.state)
         if isinstance(judged, Stopped):
             return _record(entry, verdict="unreadable", why=judged.why)
         return _record(entry, **_told(judged.done.verdict))

@@ -7,11 +7,11 @@ with any number of partitions. Copying again adds what is missing; what is there
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from eventstore.admission import Admitted
@@ -21,7 +21,9 @@ from eventstore.ids import ThreadId
 from eventstore.judging import Judged, Stopped, judge, owner
 from eventstore.ports import Entry, EventFeed, EventLog
 from eventstore.reading import entries_between
-from eventstore.state import UNKNOWN_THREAD, ThreadState
+from eventstore.state import UNKNOWN_THREAD, ThreadState, for_verdicts, step
+
+States: TypeAlias = dict[ThreadId, ThreadState]
 
 
 @dataclass(slots=True)
@@ -35,12 +37,18 @@ class Copied:
     """Events that count and were in the target already."""
     void: int = 0
     """Records that do not count, or are not ours: they stay behind."""
+    refused: Counter[ThreadId] = field(default_factory=Counter)
+    """Events that count in the source and would not in the target, by thread: it went on there in another way, or was
+    deleted. They stay behind as well."""
 
 
 async def copy(
     source: EventFeed, target: EventFeed, log: EventLog, *, within: float, tell: Callable[[Copied], None]
 ) -> Copied:
     """Copy the events that count, up to the source's ends as they are now; `log` writes what `target` reads.
+
+    What would not count in the target, as it is now, is not written there. While others write to the same threads, some
+    of what is written may be overtaken.
 
     `within` is the deadline of each batch in seconds. It may be ended at any point and begun again.
 
@@ -50,17 +58,24 @@ async def copy(
         OutcomeUnknown: Some of the last batch may have been written; copy again.
     """
     done = Copied()
-    there = {UUID(event.event_id).bytes async for event in _events(target)}
+    theirs: States = {}
+    there = {UUID(event.event_id).bytes async for event in _events(target, theirs, keep=for_verdicts)}
     for partition in range(source.partitions):
-        states: dict[ThreadId, ThreadState] = {}
+        ours: States = {}
         async for entries in _now(source, partition):
-            events, unreadable = _counted(states, entries)
+            events, unreadable = _counted(ours, entries)
             fresh = [event for event in events if UUID(event.event_id).bytes not in there]
-            await _write(target, log, fresh, within)
+            wanted: list[Event] = []
+            for event in fresh:
+                if _would_count(theirs, event):
+                    wanted.append(event)
+                else:
+                    done.refused[event.thread_id] += 1
+            await _write(target, log, wanted, within)
             if unreadable is not None:
                 raise unreadable
             done.read += len(entries)
-            done.copied += len(fresh)
+            done.copied += len(wanted)
             done.there += len(events) - len(fresh)
             done.void += len(entries) - len(events)
             tell(done)
@@ -75,14 +90,19 @@ async def _write(target: EventFeed, log: EventLog, events: Sequence[Event], with
     await asyncio.gather(*(log.append(some, within=within) for some in by_partition.values()))
 
 
-def _counted(
-    states: dict[ThreadId, ThreadState], entries: Sequence[Entry]
-) -> tuple[list[Event], UnreadableEvent | None]:
+def _would_count(states: States, event: Event) -> bool:
+    """Judge an event that would be written next; take it in if it counts."""
+    done = step(states.get(event.thread_id, UNKNOWN_THREAD), event, offset=0)
+    states[event.thread_id] = for_verdicts(done.state)
+    return isinstance(done.verdict, Admitted)
+
+
+def _counted(states: States, entries: Sequence[Entry]) -> tuple[list[Event], UnreadableEvent | None]:
     """Return the events that count, up to one that cannot be understood, and what is wrong with that."""
     events: list[Event] = []
     for entry in entries:
         try:
-            event = _counting(states, entry)
+            event = _counting(states, entry, for_verdicts)
         except UnreadableEvent as exc:
             return events, exc
         if event is not None:
@@ -90,7 +110,7 @@ def _counted(
     return events, None
 
 
-def _counting(states: dict[ThreadId, ThreadState], entry: Entry) -> Event | None:
+def _counting(states: States, entry: Entry, keep: Callable[[ThreadState], ThreadState]) -> Event | None:
     """Judge the entry; return its event if it counts."""
     thread_id = owner(entry)
     if thread_id is None:
@@ -98,7 +118,7 @@ def _counting(states: dict[ThreadId, ThreadState], entry: Entry) -> Event | None
     judged = judge(states.get(thread_id, UNKNOWN_THREAD), entry)
     if isinstance(judged, Stopped) and judged.state.frozen is not None:
         raise UnreadableEvent(f"the record at {entry.position} cannot be copied: {judged.why}; upgrade eventstore")
-    states[thread_id] = judged.state
+    states[thread_id] = keep(judged.state)
     return judged.event if isinstance(judged, Judged) and isinstance(judged.done.verdict, Admitted) else None
 
 
@@ -145,7 +165,7 @@ def _difference(thread_id: ThreadId, here: Meaning, there: Meaning | None) -> st
 
 async def meanings(feed: EventFeed) -> dict[ThreadId, Meaning]:
     """Fold the log from its start."""
-    states: dict[ThreadId, ThreadState] = {}
+    states: States = {}
     digests: defaultdict[ThreadId, blake2b] = defaultdict(lambda: blake2b(digest_size=16))
     async for event in _events(feed, states):
         for item in items_of(event):
@@ -164,13 +184,14 @@ async def meanings(feed: EventFeed) -> dict[ThreadId, Meaning]:
     }
 
 
-async def _events(feed: EventFeed, states: dict[ThreadId, ThreadState] | None = None) -> AsyncIterator[Event]:
-    """Yield the events of the log that count, partition by partition, and leave the threads' states in `states`."""
+async def _events(
+    feed: EventFeed, states: States, keep: Callable[[ThreadState], ThreadState] = lambda state: state
+) -> AsyncIterator[Event]:
+    """Yield the events of the log that count, partition by partition; `keep` of the threads' states in `states`."""
     for partition in range(feed.partitions):
-        those = {} if states is None else states
         async for entries in _now(feed, partition):
             for entry in entries:
-                event = _counting(those, entry)
+                event = _counting(states, entry, keep)
                 if event is not None:
                     yield event
 

@@ -79,6 +79,11 @@ class ThreadState:
 UNKNOWN_THREAD = ThreadState()
 
 
+def for_verdicts(state: ThreadState) -> ThreadState:
+    """Return what later verdicts depend on: without the summary, which takes most of the memory."""
+    return replace(state, summary=EMPTY)
+
+
 class Step(NamedTuple):
     """What one event did."""
 

@@ -54,8 +54,13 @@ async def _copy(source: Settings, target: Settings, verify: bool) -> int:
             f"copied {counted(done.copied, 'event')}; {done.there:,} were there already, "
             f"{done.void:,} records do not count"
         )
+        for thread_id, events in sorted(done.refused.items()):
+            print(
+                f"thread {thread_id} went on in the target in another way, or was deleted there: "
+                f"{counted(events, 'event')} of the source would not count and stayed behind"
+            )
         if not verify:
-            return 0
+            return _DIFFERENT if done.refused else 0
         found = await compared(one.feed, other.feed)
     if found.difference is not None:
         print(found.difference)

@@ -237,7 +237,14 @@ def test_a_copy_is_compared_with_what_it_is_of(example: CommandLine, tmp_path: P
     assert "every thread of the source is the same in the target, which has 1 more" in example.done(*words).out
 
     changed = example.threads()[0]["thread_id"]
-    copy.done("rename", changed, "here only")
+    copy.done("rename", changed, "there only")
     differs = example(*words)
     assert differs.code == 1
     assert differs.out.splitlines()[1].startswith(f"thread {changed} is not the same in both: ")
+    assert 0 == example(*words[:-1]).code, "nothing of the source stays behind"
+
+    copy.done("append", changed, given=asked("there"))
+    example.done("append", changed, given=asked("here"))
+    behind = example(*words[:-1])
+    assert (1, 2) == (behind.code, len(behind.out.splitlines()))
+    assert behind.out.splitlines()[1].startswith(f"thread {changed} went on in the target in another way")

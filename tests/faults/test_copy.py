@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from tests.support.threads import (
     patch,
     resume,
     say,
+    say_and_flush,
     user_message,
 )
 
@@ -147,6 +148,41 @@ async def test_a_record_that_cannot_be_understood_stops_a_copy_where_its_thread_
         with pytest.raises(UnreadableEvent, match=r"cannot be copied.*upgrade eventstore"):
             await copied(source, target)
         assert 6 == await target.feed.end(0) - 1, "what lies before it is copied"
+
+
+async def went_on(path: Path, thread_id: ThreadId, text: str) -> None:
+    async with open_embedded(Settings(log=f"sqlite:{path}", actor="a test")) as parts:
+        await resume(parts.store, thread_id)
+        await say_and_flush(parts.store, thread_id, text)
+
+
+async def was_deleted(path: Path, thread_id: ThreadId, text: str) -> None:
+    async with open_embedded(Settings(log=f"sqlite:{path}", actor="a test")) as parts:
+        await delete(parts.store, thread_id)
+
+
+@pytest.mark.parametrize("changed", [went_on, was_deleted])
+async def test_what_would_not_count_in_the_target_is_told_and_never_written(
+    tmp_path: Path, changed: Callable[[Path, ThreadId, str], Awaitable[None]]
+) -> None:
+    source, target = tmp_path / "source.db", tmp_path / "target.db"
+    async with open_embedded(Settings(log=f"sqlite:{source}", actor="a test")) as parts:
+        thread_id, other = await a_cold_thread(parts.store, "one"), await a_cold_thread(parts.store, "other")
+    async with on_sqlite(source) as one, on_sqlite(target) as two:
+        await copied(one, two)
+    await changed(target, thread_id, "there")
+    await went_on(source, thread_id, "here")
+    await went_on(source, other, "here alone")
+
+    async with on_sqlite(source) as one, on_sqlite(target) as two:
+        first = await copied(one, two)
+        end = await two.feed.end(0)
+        again = await copied(one, two)
+
+        assert (2, {thread_id: 2}) == (first.copied, first.refused)
+        assert (0, {thread_id: 2}) == (again.copied, again.refused)
+        assert end == await two.feed.end(0)
+        assert thread_id in ((await compared(one.feed, two.feed)).difference or "")
 
 
 class DyingLog:
