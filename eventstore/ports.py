@@ -63,8 +63,10 @@ class EventLog(Protocol):
         may have logged some events, none or all.
 
         Raises:
+            AppendTooLarge: The log takes no record of that size; nothing was written.
             LogUnavailable: Nothing was written; the same call may be made again.
             OutcomeUnknown: Some may have been written; append them again with the same event ids.
+            TopicMisconfigured: The log is gone, damaged, or not what it was.
         """
         ...
 
@@ -149,6 +151,7 @@ class ThreadViews(Protocol):
 
         Raises:
             InvalidRequest: The log does not go as far as `at_least`.
+            LogUnavailable: The log, which knows what the views may not, cannot be reached.
             UnreadableEvent: What the views do not know was read from the log, and cannot be understood.
             ViewsUnavailable: The views cannot be read.
         """
@@ -173,6 +176,7 @@ class ThreadViews(Protocol):
 
         Raises:
             InvalidRequest: The cursor is none, or the log does not go as far as `at_least`.
+            LogUnavailable: The log's end was asked for, and it cannot be reached.
             ViewsBehind: The views did not come as far as that in time.
             ViewsUnavailable: The views cannot be read.
         """
