@@ -52,13 +52,14 @@ async def audit(
     else:
         starts = dict.fromkeys(range(feed.partitions), 0)
     while True:
-        for partition, start in starts.items():
-            end = starts[partition] = await feed.end(partition)
+        ends = await feed.ends(list(starts))
+        for (partition, start), end in zip(starts.items(), ends, strict=True):
             async for entries in _entries(feed, partition, thread_id, start, end):
                 for entry in entries:
                     record = auditors[partition].judge(entry)
                     if since is None or entry.position >= since:
                         yield record
+            starts[partition] = end
             if every is None:
                 auditors.clear()  # what comes now is of other threads
         if every is None:

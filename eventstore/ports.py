@@ -96,6 +96,10 @@ class EventFeed(Protocol):
         """
         ...
 
+    async def ends(self, partitions: Sequence[int]) -> Sequence[int]:
+        """Return the ends of several partitions, asked for together; raises as `end` does."""
+        ...
+
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
         """Return up to `limit` entries of the partition from offset `start` on, at least one; empty at the end.
 

@@ -231,7 +231,7 @@ class SharedViews:
         for partition, checkpoint in at_least.items():
             goals[partition] = max(checkpoint, goals.get(partition, 0))
         if exact:
-            ends = await asyncio.gather(*map(self._feed.end, range(self._partitions)))
+            ends = await self._feed.ends(range(self._partitions))
             for partition, end in enumerate(ends):
                 goals[partition] = max(end, goals.get(partition, 0))
         return goals

@@ -100,6 +100,9 @@ class KafkaFeed:
     async def end(self, partition: int) -> int:
         return await self._reader.end(partition)
 
+    async def ends(self, partitions: Sequence[int]) -> Sequence[int]:
+        return await self._reader.ends(partitions)
+
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
         begins, chunk = self._kept.pop(partition, (start, None))
         if begins != start:

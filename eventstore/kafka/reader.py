@@ -7,7 +7,9 @@ each jump would throw a fetch away. So this speaks to the partition's leader by 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain, starmap
 from typing import Any, Final, NamedTuple
 
 from aiokafka import errors as kafka
@@ -114,6 +116,30 @@ class KafkaReader:
             TopicMisconfigured: The topic is gone.
         """
         return await self._offset(partition, _LATEST)
+
+    async def ends(self, partitions: Sequence[int]) -> list[int]:
+        """Return the partitions' ends: one request to each broker that leads some of them. Raises as `end` does."""
+        led: defaultdict[int | None, list[int]] = defaultdict(list)
+        for partition in partitions:
+            led[self._client.cluster.leader_for_partition(TopicPartition(self._url.topic, partition))].append(partition)
+        told = dict(chain.from_iterable(await asyncio.gather(*starmap(self._ends_told_by, led.items()))))
+        # A leader that has moved, or does not answer, is looked for as for any request.
+        rest = [partition for partition in partitions if partition not in told]
+        told.update(zip(rest, await asyncio.gather(*map(self.end, rest)), strict=True))
+        return [told[partition] for partition in partitions]
+
+    async def _ends_told_by(self, leader: int | None, partitions: Sequence[int]) -> list[tuple[int, int]]:
+        """Return each partition of which the broker says where it ends, and where."""
+        if leader is None or self._closing.done():
+            return []
+        asked = [(partition, _LATEST) for partition in partitions]
+        try:
+            response = await self._send(leader, OffsetRequest(-1, _READ_UNCOMMITTED, [(self._url.topic, asked)]))
+        except kafka.KafkaError:
+            return []
+        return [
+            (place, end) for place, error, _, end in response.topics[0][1] if kafka.for_code(error) is kafka.NoError
+        ]
 
     async def beginning(self, partition: int) -> int:
         """Return the first offset that is still there; raises as `end` does."""

@@ -216,7 +216,7 @@ async def _ends(reader: KafkaReader) -> list[tuple[int, int]]:
     partitions = range(reader.partitions)
     beginnings, ends = await asyncio.gather(
         asyncio.gather(*(reader.beginning(partition) for partition in partitions)),
-        asyncio.gather(*(reader.end(partition) for partition in partitions)),
+        reader.ends(partitions),
     )
     return list(zip(beginnings, ends, strict=True))
 

@@ -170,6 +170,9 @@ class SqliteFeed:
     async def end(self, partition: int) -> int:
         return await self._file.read(log_end)
 
+    async def ends(self, partitions: Sequence[int]) -> Sequence[int]:
+        return [await self.end(partition) for partition in partitions]
+
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
         recent = self._recent.since(start, limit)
         if recent:

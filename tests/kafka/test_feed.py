@@ -19,6 +19,7 @@ from eventstore.errors import LogTruncated, LogUnavailable, UnreadableEvent
 from eventstore.events import ItemsAppended
 from eventstore.ids import ThreadId, new_thread_id
 from eventstore.kafka.feed import KafkaFeed
+from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import own_record
 from eventstore.ports import Entry
 from tests.support.topics import (
@@ -85,6 +86,31 @@ async def test_a_partition_reads_as_a_strangers_consumer_has_it(engine: Opened) 
     entries = await same_as_consumed(engine)
     assert len(entries) == 200
     assert all(isinstance(entry.event, ItemsAppended) for entry in entries)
+
+
+async def test_the_ends_of_all_partitions_are_asked_for_together_and_found_where_that_fails(
+    engine: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for partition in range(PARTITIONS):
+        some = [an_append(a_thread(partition, PARTITIONS), seq) for seq in range(partition + 1)]
+        await engine.log.append(some, within=20)
+    requests: list[Any] = []
+    send, told_by = KafkaReader._send, KafkaReader._ends_told_by
+
+    async def counted(self: KafkaReader, node: int | None, request: Any, *rest: Any) -> Any:
+        requests.append(request)
+        return await send(self, node, request, *rest)
+
+    async def of_the_first_alone(self: KafkaReader, leader: int | None, partitions: Sequence[int]) -> Any:
+        return (await told_by(self, leader, partitions))[:1]
+
+    monkeypatch.setattr(KafkaReader, "_send", counted)
+    assert [1, 2, 3] == await engine.feed.ends(range(PARTITIONS))
+    assert 1 == len(requests)
+    assert [3, 1] == await engine.feed.ends([2, 0])
+
+    monkeypatch.setattr(KafkaReader, "_ends_told_by", of_the_first_alone)
+    assert [1, 2, 3] == await engine.feed.ends(range(PARTITIONS))
 
 
 async def test_an_empty_partition_is_at_its_end(engine: Opened) -> None:

@@ -176,6 +176,9 @@ class ListFeed:
     async def end(self, partition: int) -> int:
         return self.entries[-1].position.offset + 1 if self.entries else 1
 
+    async def ends(self, partitions: Sequence[int]) -> Sequence[int]:
+        return [await self.end(partition) for partition in partitions]
+
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
         return [entry for entry in self.entries if entry.position.offset >= start][:limit]
 

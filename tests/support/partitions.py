@@ -45,6 +45,9 @@ class PartitionedFeed:
     async def end(self, partition: int) -> int:
         return len(self.partitions[partition])
 
+    async def ends(self, partitions: Sequence[int]) -> Sequence[int]:
+        return [await self.end(partition) for partition in partitions]
+
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
         return self.partitions[partition][start : start + limit]
 

@@ -58,6 +58,9 @@ class PassingFeed:
     async def end(self, partition: int) -> int:
         return await self.feed.end(partition)
 
+    async def ends(self, partitions: Sequence[int]) -> Sequence[int]:
+        return [await self.end(partition) for partition in partitions]
+
     async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
         return await self.feed.read(partition, start=start, limit=limit)
 
