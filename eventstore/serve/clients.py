@@ -5,7 +5,6 @@ A caller is a store of its own on the same ports, so that two of one thread fenc
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from eventstore.errors import EventStoreError, InvalidRequest, ThreadExists, ThreadNotFound, TooMany, WriterFenced
+from eventstore.errors import EventStoreError, InvalidRequest, TooMany
 from eventstore.ids import ThreadId, parse_thread_id
+from eventstore.serve.ending import end_each, end_thread
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ _MOST: Final = 10_000
 """Callers that are known at the same time."""
 _LONGEST_ACTOR: Final = 1_000
 """Characters."""
-_CLOSED_TOGETHER: Final = 32
-"""Threads closed at the same time when the server ends."""
 
 log = structlog.get_logger("eventstore.serve")
 
@@ -95,35 +93,27 @@ class Callers:
 
     async def end_idle(self) -> None:
         """Store and close the live threads of callers that have rested long enough, and forget these."""
-        now = time.monotonic()
         for name, known in list(self._known.items()):
-            if known.busy or now - known.used < self._idle_after:
-                continue
-            if await _closed(known, list(known.store.live_threads)):
+            for thread_id in list(known.store.live_threads):
+                # While the one before was closed, the caller may have called again, or have been forgotten.
+                if self._rests(name, known):
+                    await _close(known.store, thread_id)
+            if self._rests(name, known) and not known.store.live_threads:
                 del self._known[name]
                 await known.store.close()
 
     async def end_all(self, *, within: float) -> None:
         """Store and close all live threads."""
-        together = asyncio.Semaphore(_CLOSED_TOGETHER)
-
-        async def close(known: Known, thread_id: ThreadId) -> None:
-            async with together:
-                await _closed(known, [thread_id])
-
-        closing = [
-            asyncio.ensure_future(close(known, thread_id))
-            for known in self._known.values()
-            for thread_id in known.store.live_threads
-        ]
-        if closing:
-            _, late = await asyncio.wait(closing, timeout=within)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*closing, return_exceptions=True)
+        live = [(known.store, thread_id) for known in self._known.values() for thread_id in known.store.live_threads]
+        await end_each(live, lambda each: _close(*each), within=within)
         for known in self._known.values():
             await known.store.close()
         self._known.clear()
+
+    def _rests(self, name: str, known: Known) -> bool:
+        """Whether the caller is this one still, and has asked for nothing long enough."""
+        idle = not known.busy and time.monotonic() - known.used >= self._idle_after
+        return idle and self._known.get(name) is known
 
     def _of(self, caller: pb.Caller) -> Known:
         name = _id_of(caller)
@@ -161,23 +151,9 @@ def _id_of(caller: pb.Caller) -> str:
         raise InvalidRequest("the request names no caller; give caller.id, a UUID of the client's own") from exc
 
 
-async def _closed(known: Known, threads: list[ThreadId]) -> bool:
-    """Store and end these live threads; say whether all went well. What was begun and never stored is left behind."""
-    well = True
-    for thread_id in threads:
-        try:
-            await _ended(known.store, thread_id)
-        except EventStoreError as exc:
-            log.warning("not closed", thread=thread_id, why=str(exc))
-            well = False
-    return well
-
-
-async def _ended(store: EventSourcedThreadStore, thread_id: ThreadId) -> None:
+async def _close(store: EventSourcedThreadStore, thread_id: ThreadId) -> None:
+    """Store and end a live thread; one that cannot be stored now stays live. One never begun in the log is left."""
     try:
-        if store.is_live(thread_id):
-            await store.shutdown_thread(thread_id)
-    except (WriterFenced, ThreadExists, ThreadNotFound):
-        # Another's by now, or deleted: what counts of it is stored.
-        if store.is_live(thread_id):
-            await store.discard_thread(thread_id)
+        await end_thread(store, thread_id)
+    except EventStoreError as exc:
+        log.warning("not closed", thread=thread_id, why=str(exc))

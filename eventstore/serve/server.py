@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 import grpc
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 MIB: Final = 1024 * 1024
 _SHARE_FOR_CALLS: Final = 0.5
 """Of the time that the server has to end, the share in which calls may finish; the rest is for closing threads."""
+
+log = structlog.get_logger("eventstore.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,5 +198,9 @@ def _listening(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) 
 async def _tidy(writers: Writers, callers: Callers, *, every: float) -> None:
     while True:
         await asyncio.sleep(every)
-        await writers.close_idle()
-        await callers.end_idle()
+        for tidy in (writers.close_idle, callers.end_idle):
+            try:
+                await tidy()
+            except Exception as exc:
+                # A bug, as it is where a call fails so: it goes to the log, and the server goes on.
+                log.error("closing idle threads failed unexpectedly", exc_info=exc)

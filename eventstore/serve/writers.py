@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from eventstore.actor import acting_as
 from eventstore.documents.params import (
     AppendThreadItemsParams,
     CreateThreadParams,
@@ -24,7 +23,6 @@ from eventstore.documents.params import (
 )
 from eventstore.errors import (
     EventStoreError,
-    ThreadExists,
     ThreadNotFound,
     TooMany,
     UnknownThread,
@@ -32,6 +30,7 @@ from eventstore.errors import (
     WriterFenced,
 )
 from eventstore.ids import ThreadId
+from eventstore.serve.ending import end_each, end_thread
 
 if TYPE_CHECKING:
     from eventstore.serve.turns import Turns
@@ -41,8 +40,6 @@ T = TypeVar("T")
 
 _AGAIN_AFTER = (0.01, 0.5)
 """Seconds until a shared thread is taken back, at most: the first time, and ever."""
-_CLOSED_TOGETHER = 32
-"""Threads closed at the same time when the server ends."""
 
 log = structlog.get_logger("eventstore.serve")
 
@@ -187,21 +184,9 @@ class Writers:
             if not self._turns.is_taken(thread_id) and not self._store.is_unstored(thread_id):
                 await self._close(thread_id)
 
-    async def close_all(self, *, within: float) -> int:
-        """Store and close all threads; return how many could not be closed in time, or at all."""
-        turns = asyncio.Semaphore(_CLOSED_TOGETHER)
-
-        async def close(thread_id: ThreadId) -> None:
-            async with turns:
-                await self._close(thread_id)
-
-        closing = [asyncio.ensure_future(close(thread_id)) for thread_id in list(self._used)]
-        if closing:
-            _, late = await asyncio.wait(closing, timeout=within)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*closing, return_exceptions=True)
-        return len(self._used)
+    async def close_all(self, *, within: float) -> None:
+        """Store and close all threads, as many as can be in so many seconds."""
+        await end_each(list(self._used), self._close, within=within)
 
     async def _append_and_know(self, params: AppendThreadItemsParams) -> None:
         """Append, and wait until it is known whether that counts."""
@@ -268,24 +253,13 @@ class Writers:
         """Close a thread; say whether that went well. One that cannot be closed now is kept for a later try."""
         try:
             async with self._turns.asked(thread_id):
-                if self._store.is_live(thread_id):
-                    await self._end(thread_id)
+                await end_thread(self._store, thread_id)
                 self._used.pop(thread_id, None)
         except EventStoreError as exc:
             log.warning("not closed", thread=thread_id, why=str(exc))
             self._touch(thread_id)
             return False
         return True
-
-    async def _end(self, thread_id: ThreadId) -> None:
-        try:
-            # The server does so by itself, whoever's call needs the room.
-            with acting_as(None):
-                await self._store.shutdown_thread(thread_id)
-        except (WriterFenced, ThreadExists, ThreadNotFound):
-            # Another's by now, or deleted: what counts of it is stored.
-            if self._store.is_live(thread_id):
-                await self._store.discard_thread(thread_id)
 
     def _touch(self, thread_id: ThreadId) -> None:
         self._used.pop(thread_id, None)
