@@ -88,9 +88,6 @@ def with_store(
 
     async def opened() -> int:
         async with open_parts(settings) as parts:
-            # What was imported stays: collecting would begin by looking through all of it.
-            gc.freeze()
-            gc.enable()
             return await work(parts) or 0
 
     return run_cancellable(opened())
@@ -114,12 +111,18 @@ def with_threads(
 
 
 def run_cancellable(work: Coroutine[Any, Any, T]) -> T:
-    """Run the work in a loop of its own, where Ctrl-C cancels it."""
+    """Run the work in a loop of its own, where Ctrl-C cancels it unless it has other plans, and garbage is collected.
+
+    Every command's work runs here, however long: what fails over and over leaves cycles behind each time.
+    """
     import asyncio
     import logging
 
     # What the brokers did is in the error's sentence; Python prints logs that nobody handles to standard error.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    # What was imported stays: collecting would begin by looking through all of it.
+    gc.freeze()
+    gc.enable()
     with asyncio.Runner() as runner:
         # Made while Ctrl-C still ends the process: asyncio heeds it only once it runs something.
         runner.get_loop()

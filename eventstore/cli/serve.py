@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import settings_of
+from eventstore.cli.opening import run_cancellable, settings_of
 from eventstore.errors import InvalidRequest, Unsupported
 
 if TYPE_CHECKING:
@@ -73,8 +73,6 @@ def serve(
     debug: Annotated[bool, typer.Option("--debug", help="Log every call.")] = False,
 ) -> int:
     """Serve the store to Codex 0.129.0; ends on SIGTERM, SIGHUP and Ctrl-C, its threads stored."""
-    import asyncio
-
     from eventstore.cli.logs import begin_logging
     from eventstore.cli.running import monitor_address
 
@@ -108,7 +106,7 @@ def serve(
     if not unprotected:
         _must_be_protected(plan)
     begin_logging(debug=debug)
-    return asyncio.run(_serve(plan))
+    return run_cancellable(_serve(plan))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import settings_of
+from eventstore.cli.opening import run_cancellable, settings_of
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ def worker(
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Records folded in one step, at most.")] = 500,
 ) -> int:
     """Follow the log and keep its views; ends on SIGTERM, SIGHUP and Ctrl-C when its steps are done."""
-    import asyncio
-
     from eventstore.cli.logs import begin_logging
     from eventstore.cli.running import monitor_address
 
@@ -44,7 +42,7 @@ def worker(
             "an embedded store needs no worker; give --log kafka://HOST:PORT/TOPIC and --views redis://…"
         )
     begin_logging()
-    return asyncio.run(_work(settings, group, static_id, monitor_address(monitor), batch))
+    return run_cancellable(_work(settings, group, static_id, monitor_address(monitor), batch))
 
 
 async def _work(

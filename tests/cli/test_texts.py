@@ -7,10 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+import eventstore.wiring
 from eventstore.cli import main
+from eventstore.errors import LogUnavailable
 from tests.cli.conftest import ROOT, CommandLine
 from tests.cli.test_bad_input import REJECTED, matches
 from tests.cli.test_reading import NAMED
@@ -63,6 +67,38 @@ def test_the_garbage_collector_works_again_however_a_command_ended(words: list[s
         assert gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("opener", "words"),
+    [
+        ("open_parts", ["--log", "sqlite::memory:", "list"]),
+        ("open_threads", ["--log", "grpc://127.0.0.1:9", "list"]),
+        ("open_log", ["copy", "--from", "kafka://127.0.0.1:9/threads", "--to", "sqlite::memory:"]),
+        ("open_parts", ["--log", "sqlite::memory:", "serve"]),
+        ("open_cluster", ["--log", "kafka://127.0.0.1:9/threads", "--views", "redis://127.0.0.1:9/0", "worker"]),
+    ],
+)
+def test_garbage_is_collected_while_a_command_works(
+    monkeypatch: pytest.MonkeyPatch, opener: str, words: list[str]
+) -> None:
+    """However long it works: what cannot be reached for a week leaves cycles at every attempt."""
+    collected = []
+
+    @asynccontextmanager
+    async def opening(*_: object) -> AsyncIterator[None]:
+        collected.append((gc.isenabled(), gc.get_freeze_count() > 0))
+        raise LogUnavailable("not now")
+        yield
+
+    monkeypatch.setattr(eventstore.wiring, opener, opening)
+    monkeypatch.setattr("eventstore.cli.logs.begin_logging", lambda **_: None)
+    try:
+        main(words)
+    finally:
+        gc.unfreeze()
+        gc.enable()
+    assert [(True, True)] == collected
 
 
 @pytest.mark.parametrize("option", ["--search", "--provider", "--source", "--cwd"])
