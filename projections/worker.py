@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -178,8 +178,8 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 await self._build_if_none_serve(partition)
-                pause = _AGAIN_AFTER[0]
-                await self._follow(partition)
+                async for _ in self._follow(partition):
+                    pause = _AGAIN_AFTER[0]
             except EventStoreError as exc:
                 broken = isinstance(exc, Broken)
                 self._trouble(partition, exc, Stage.BROKEN if broken else Stage.RETRYING)
@@ -207,7 +207,11 @@ class Worker:
             self._log.info("views are built", partition=partition, generation=generation)
         return True
 
-    async def _follow(self, partition: int) -> None:
+    async def _follow(self, partition: int) -> AsyncIterator[None]:
+        """Fold what comes until told to stop; yield whenever something was folded, or the log found to have no more.
+
+        That the views can be read is not enough: they may take nothing, as those in a Redis that is full.
+        """
         projector = self._projector(partition, None)
         self._enter(partition, Stage.FOLLOWING)
         idle, looked_at = 0, -_VOUCH_EVERY
@@ -217,11 +221,13 @@ class Worker:
                 await self._generations.vouch(partition)
             if await self._step(partition, projector) is not None:
                 idle = 0
+                yield
                 continue
             idle += 1
             await projector.check()
             if idle % _ASK_THE_LOG_EVERY == 0:
                 await self._feed.end(partition)
+                yield
 
     def _projector(self, partition: int, generation: int | None) -> Projector:
         """Return one that keeps to its partition's share of the memory."""
