@@ -72,5 +72,4 @@ class Metrics:
     def forget(self, partition: int) -> None:
         """Say nothing more of a partition that is another worker's now; counters stay what they are."""
         for gauge in (self._lag, self._lag_seconds, self._frozen):
-            if (str(partition),) in gauge._metrics:
-                gauge.remove(partition)
+            gauge.remove(partition)
