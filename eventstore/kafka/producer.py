@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import errors as kafka
 
 from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, TopicMisconfigured
+from eventstore.kafka.edge import translated
 from eventstore.kafka.lanes import Call, Lane
 from eventstore.kafka.records import OwnRecord
 from eventstore.kafka.session import Session
@@ -178,37 +180,46 @@ class Producer:
     async def _start(self) -> Session:
         if self.replaced or self._trouble is not None:
             await asyncio.sleep(_AGAIN_AFTER)
+        try:
+            self._session = await self._started()
+        except EventStoreError as exc:
+            self._trouble = exc
+            raise
+        except Exception as exc:
+            # Whatever it is, as where records are written: the lanes would end by what is not told them as ours.
+            self._trouble = translated(exc, topic=self._url.topic, where=self._url.where)
+            raise self._trouble from exc
+        self._trouble = None
+        return self._session
+
+    async def _started(self) -> Session:
+        """Return a session that has started; raises as it does, with nothing left running."""
         session = Session(self._url)
         try:
             async with asyncio.timeout(_START_WITHIN):
                 if not await self._topic_is_there():
                     raise TopicMisconfigured(self._gone())
                 await session.start(partitions=self._partitions)
-        except EventStoreError as exc:
-            self._trouble = exc
+        except BaseException:
+            await session.stop()
             raise
-        except (kafka.KafkaError, OSError, TimeoutError) as exc:
-            self._trouble = session.translated(exc)
-            raise self._trouble from exc
-        else:
-            self._session, self._trouble = session, None
-            return session
-        finally:
-            if self._session is not session:
-                await session.stop()
+        return session
 
     async def _watch(self) -> None:
         """Give up a session that gets no answers any more."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            session = self._session
-            if session is None:
-                continue
-            if session.quiet_for > _WEDGED_AFTER:
-                self._replace(session, kafka.RequestTimedOutError())
-            elif session.quiet_for > _ASK_AFTER and not await self._topic_is_there():
-                self._replace(session, kafka.UnknownTopicOrPartitionError())
-                self._fail_all(self._gone())
+            if self._session is not None:
+                # Asking may fail in as many ways as writing; then the next look will tell.
+                with suppress(Exception):
+                    await self._see_that_answers_come(self._session)
+
+    async def _see_that_answers_come(self, session: Session) -> None:
+        if session.quiet_for > _WEDGED_AFTER:
+            self._replace(session, kafka.RequestTimedOutError())
+        elif session.quiet_for > _ASK_AFTER and not await self._topic_is_there():
+            self._replace(session, kafka.UnknownTopicOrPartitionError())
+            self._fail_all(self._gone())
 
     def _gone(self) -> str:
         return f"topic {self._url.topic} is not at {self._url.where} any more; what was not acknowledged is not in it"

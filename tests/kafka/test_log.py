@@ -11,12 +11,12 @@ from random import Random
 
 import fastavro
 import pytest
-from aiokafka import errors as kafka_errors
 
 from eventstore.documents.items import Position
 from eventstore.errors import AppendTooLarge, LogUnavailable, OutcomeUnknown
 from eventstore.ids import new_thread_id
 from eventstore.kafka.records import LARGEST_RECORD, own_record
+from eventstore.kafka.session import Session
 from eventstore.ports import Entry
 from tests.support.faults import cancelled_at
 from tests.support.topics import NOON, Opened, a_thread, all_entries, an_append, consumed, events_of, order_of, replayed
@@ -240,14 +240,66 @@ async def test_what_is_written_again_comes_before_what_is_new(engine: Opened) ->
         calls.append(asyncio.ensure_future(engine.log.append([event], within=20)))
         await asyncio.sleep(0)
         if event.writer_seq % 10 == 5:
-            session = engine.log._producer._session
-            if session is not None:
-                engine.log._producer._replace(session, kafka_errors.OutOfOrderSequenceNumber())
-                await asyncio.sleep(0.01)
+            engine.lose_its_session()
+            await asyncio.sleep(0.01)
     await asyncio.gather(*calls)
     assert engine.replaced >= 1
     logged = events_of(await replayed(engine.feed, thread_id))
     assert order_of(logged) == {thread_id: list(range(50))}
+
+
+async def test_a_session_that_fails_to_start_for_whatever_reason_is_started_again(
+    engine: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka lets a KeyError or an AssertionError through where things vanish."""
+    thread_id = new_thread_id()
+    failing, start = 2, Session.start
+
+    async def may_fail(session: Session, *, partitions: int) -> None:
+        nonlocal failing
+        if failing:
+            failing -= 1
+            raise KeyError("a node that vanished")
+        await start(session, partitions=partitions)
+
+    await engine.log.append([an_append(thread_id, 0)], within=20)
+    monkeypatch.setattr(Session, "start", may_fail)
+    engine.lose_its_session()
+    await engine.log.append([an_append(thread_id, 1)], within=20)
+
+    assert (failing, order_of(events_of(await replayed(engine.feed, thread_id)))) == (0, {thread_id: [0, 1]})
+
+
+async def test_an_append_that_no_session_could_be_started_for_says_why(
+    engine: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(session: Session, *, partitions: int) -> None:
+        raise KeyError("a node that vanished")
+
+    monkeypatch.setattr(Session, "start", fails)
+    engine.lose_its_session()
+    with pytest.raises(LogUnavailable, match="a node that vanished"):
+        await engine.log.append([an_append(new_thread_id(), 0)], within=0.5)
+
+
+async def test_it_is_asked_again_whether_the_topic_is_there_after_asking_failed(
+    engine: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    again = asyncio.Event()
+
+    async def ask() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise KeyError("a node that vanished")
+        again.set()
+        return True
+
+    monkeypatch.setattr(engine.log._producer, "_topic_is_there", ask)
+    monkeypatch.setattr(Session, "quiet_for", 2.0)
+    async with asyncio.timeout(60):
+        await again.wait()
 
 
 async def test_a_record_names_the_trace_it_was_written_in(engine: Opened) -> None:

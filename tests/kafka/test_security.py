@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 from asyncio.subprocess import PIPE, STDOUT
@@ -185,3 +186,17 @@ async def test_whoever_lacks_it_is_told_in_time_what_to_look_at(guarded: Guarded
         assert isinstance(caught.value, LogUnavailable), (url, repr(caught.value))
         assert told in str(caught.value), url
         assert not re.search(f"wrong|never-made|{re.escape(PASSWORD)}|{re.escape(IN_A_URL)}", str(caught.value))
+
+
+async def test_a_certificate_that_cannot_be_read_any_more_is_what_an_append_fails_of(guarded: Guarded) -> None:
+    own = guarded.folder / "own.pem"
+    shutil.copy(guarded.folder / "client.pem", own)
+    async with opened(await made(guarded.url("MUTUAL", cert=str(own)), partitions=1), within=WITHIN) as engine:
+        thread_id = new_thread_id()
+        await engine.log.append([an_append(thread_id, 0)], within=WITHIN)
+        own.unlink()
+        engine.lose_its_session()
+        with pytest.raises(LogUnavailable, match=r"own\.pem"):
+            await engine.log.append([an_append(thread_id, 1)], within=0.5)
+        shutil.copy(guarded.folder / "client.pem", own)
+        await engine.log.append([an_append(thread_id, 1)], within=WITHIN)

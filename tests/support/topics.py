@@ -12,6 +12,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import errors as kafka_errors
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
@@ -54,6 +55,12 @@ class Opened:
         session = self.log._producer._session
         assert session is not None
         return session._under_way
+
+    def lose_its_session(self) -> None:
+        """Let the producer's session, if it has one, be one that has failed."""
+        session = self.log._producer._session
+        if session is not None:
+            self.log._producer._replace(session, kafka_errors.OutOfOrderSequenceNumber())
 
 
 async def made(url: str, *, partitions: int = 3, replicas: int = 1, min_insync: int = 1) -> KafkaUrl:
