@@ -20,11 +20,11 @@ from eventstore.life import closed
 from eventstore.remote.failures import CutOff, away, error_of, refusal_of
 from eventstore.remote.url import RemoteUrl
 from eventstore.serve import heartbeat
+from eventstore.serve.asked import SERVICE
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 M = TypeVar("M", bound=Message)
 
-SERVICE: Final = "eventstore.v1.Threads"
 _SERVERS_SHARE: Final = 0.9
 """Of a call's time, what the server may take, so that its word on a call that took too long still arrives."""
 _OPTIONS: Final = (

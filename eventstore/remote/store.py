@@ -50,8 +50,6 @@ from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 M = TypeVar("M", bound=Message)
 
-_LARGEST_PAGE: Final = 1_000
-"""Items that a server gives in one page, at most."""
 _END_WITHIN: Final = 5.0
 """Seconds that a closing store has to tell the server so."""
 
@@ -201,7 +199,7 @@ class RemoteThreadStore:
         items: list[StoredItem] = []
         rest = params
         while True:
-            request = page_request(rest, largest=_LARGEST_PAGE)
+            request = page_request(rest)
             page = page_of(params.thread_id, await self._connection.ask("ReadItems", request, pb.ItemPage))
             items.extend(page.items)
             if page.next_cursor is None or len(items) >= params.page_size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -32,6 +32,9 @@ from eventstore.serve.protos import eventstore_threads_pb2 as pb
 C = TypeVar("C", ArchiveThreadParams, DeleteThreadParams)
 M = TypeVar("M", bound=Message)
 
+SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Threads"].full_name
+LARGEST_PAGE: Final = 1_000
+"""Items in one page, at most."""
 _WHAT_NO_WIRE_TAKES = (UnicodeEncodeError, ValueError, OverflowError, TypeError)
 """What protobuf raises at a value that its field has no room for."""
 
@@ -144,20 +147,20 @@ def history_params(asked: pb.ReadHistoryRequest) -> LoadThreadHistoryParams:
     return document(LoadThreadHistoryParams, **_look_asked(asked))
 
 
-def page_request(params: ReadItemsParams, *, largest: int) -> pb.ReadItemsRequest:
+def page_request(params: ReadItemsParams) -> pb.ReadItemsRequest:
     return message(
         pb.ReadItemsRequest,
-        page_size=min(params.page_size, largest),
+        page_size=min(params.page_size, LARGEST_PAGE),
         cursor=params.cursor,
         latest_first=params.sort_direction is SortDirection.DESC,
         **_look(params),
     )
 
 
-def page_params(asked: pb.ReadItemsRequest, *, largest: int) -> ReadItemsParams:
+def page_params(asked: pb.ReadItemsRequest) -> ReadItemsParams:
     return document(
         ReadItemsParams,
-        page_size=min(asked.page_size, largest),
+        page_size=min(asked.page_size, LARGEST_PAGE),
         cursor=given(asked, "cursor"),
         sort_direction=SortDirection.DESC if asked.latest_first else SortDirection.ASC,
         **_look_asked(asked),

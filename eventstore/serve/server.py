@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from eventstore.errors import InvalidRequest
 from eventstore.serve import heartbeat
+from eventstore.serve.asked import SERVICE as THREADS_SERVICE
 from eventstore.serve.bearers import Bearers
 from eventstore.serve.calls import Calls
 from eventstore.serve.clients import Callers
@@ -23,7 +24,6 @@ from eventstore.serve.codex_service import SERVICE as CODEX_SERVICE
 from eventstore.serve.codex_service import CodexThreads
 from eventstore.serve.guard import Guard
 from eventstore.serve.metrics import ServerMetrics
-from eventstore.serve.threads_service import SERVICE as THREADS_SERVICE
 from eventstore.serve.threads_service import Threads
 from eventstore.serve.tls import TlsFiles, credentials
 from eventstore.serve.turns import Turns

@@ -45,9 +45,6 @@ _Reading: TypeAlias = (
     pb.ReadThreadRequest | pb.ListThreadsRequest | pb.FindThreadsRequest | pb.ReadHistoryRequest | pb.ReadItemsRequest
 )
 
-SERVICE: Final = "eventstore.v1.Threads"
-LARGEST_PAGE: Final = 1_000
-"""Items in one page, at most."""
 _LARGEST_LIST: Final = 10_000
 """Threads in one page, at most."""
 _BATCH_ITEMS: Final = 500
@@ -165,7 +162,7 @@ class Threads:
                 yield pb.Items(items=map(item_message, batch))
 
     async def read_items(self, request: pb.ReadItemsRequest) -> pb.ItemPage:
-        params = page_params(request, largest=LARGEST_PAGE)
+        params = page_params(request)
         if not request.HasField("caller"):
             await self._turns.passed(params.thread_id)
         async with self._reading(request) as store:

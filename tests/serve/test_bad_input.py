@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstore.ids import new_thread_id
+from eventstore.serve.asked import SERVICE as THREADS
 from eventstore.serve.calls import UNEXPECTED
 from eventstore.serve.codex_service import SERVICE as CODEX
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.protos.eventstore_threads_pb2 import FollowEventsRequest
-from eventstore.serve.threads_service import SERVICE as THREADS
 from tests.support.serve_rig import Rig, a_rig
 from tests.support.threads_wire import STREAMING, UNARY
 from tests.support.wire import REQUESTS, item, told

@@ -14,12 +14,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from eventstore.errors import InvalidRequest
 from eventstore.ids import new_thread_id
+from eventstore.serve.asked import SERVICE as THREADS
 from eventstore.serve.bearers import Bearers
 from eventstore.serve.codex_service import SERVICE as CODEX
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.server import MIB
 from eventstore.serve.statuses import NotAuthenticated
-from eventstore.serve.threads_service import SERVICE as THREADS
 from eventstore.settings import Settings
 from tests.serve.test_command import refusal
 from tests.serve.test_tls import written

@@ -16,11 +16,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eventstore import open_store
 from eventstore.errors import OutcomeUnknown, TooMany, WriterFenced
 from eventstore.ids import new_thread_id
+from eventstore.serve.asked import SERVICE as THREADS
 from eventstore.serve.codex_service import SERVICE
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.protos import eventstore_threads_pb2 as threads_pb
 from eventstore.serve.server import MIB, Limits
-from eventstore.serve.threads_service import SERVICE as THREADS
 from eventstore.settings import Settings
 from tests.support.faults import FaultyLog
 from tests.support.load import until

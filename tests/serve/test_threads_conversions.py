@@ -135,7 +135,7 @@ def test_a_page_arrives_as_it_was_up_to_the_largest(
     params = ReadItemsParams(
         thread_id=ThreadId(thread_id), page_size=size, cursor=cursor, sort_direction=direction, at_least=token
     )
-    arrived = asked.page_params(sent(asked.page_request(params, largest=1_000)), largest=1_000)
+    arrived = asked.page_params(sent(asked.page_request(params)))
 
     assert params.model_copy(update={"page_size": min(size, 1_000)}) == arrived
 
@@ -227,7 +227,7 @@ def test_a_moment_keeps_its_microseconds() -> None:
             AppendThreadItemsParams(thread_id=new_thread_id(), items=(RolloutItem("\ud800", 1),))
         ),
         lambda: asked.change_request(ArchiveThreadParams(thread_id=new_thread_id(), expected_version=2**64)),
-        lambda: asked.page_request(ReadItemsParams(thread_id=new_thread_id(), cursor="\udcff"), largest=9),
+        lambda: asked.page_request(ReadItemsParams(thread_id=new_thread_id(), cursor="\udcff")),
         lambda: asked.create_request(CreateThreadParams(thread_id=new_thread_id(), dynamic_tools=(float("nan"),))),
     ],
 )

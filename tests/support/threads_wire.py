@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from eventstore.serve.asked import SERVICE
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
-from eventstore.serve.threads_service import SERVICE
 
 UNARY: dict[str, tuple[type[Message], type[Message]]] = {
     "Describe": (pb.DescribeRequest, pb.Description),
