@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from eventstore.errors import TopicMisconfigured, Unsupported, ViewsUnavailable
 from eventstore.ports import EventFeed, EventLog, ThreadViews
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from projections.rebuild import Rebuild
     from projections.redis_generations import Generations
     from projections.redis_shards import Shards
+    from projections.redis_views import RedisViews
     from projections.verify import StoredViews
     from projections.worker import Group, Worker
 
@@ -37,7 +38,7 @@ _CLOSE_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class _Store:
     """A store, and the ports it stands on."""
 
     store: EventSourcedThreadStore
@@ -47,10 +48,26 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded(Parts):
+class Embedded(_Store):
     """A store on one SQLite file."""
 
     file: SqliteFile
+
+    def stored_views(self) -> StoredViews:
+        """Return the views that serve, as they are stored."""
+        from projections.sqlite_views import SqliteViews
+
+        return SqliteViews(self.file)
+
+    async def censuses(self) -> list[Census | None]:
+        """Return what the views hold, partition by partition.
+
+        Raises:
+            ViewsUnavailable: They cannot be read, or are damaged.
+        """
+        from projections.census import census_in
+
+        return [await self.file.read(census_in)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +88,43 @@ class Cluster:
             if isinstance(found, BaseException):
                 raise found
 
+    def stored_views(self, generation: int | None = None) -> RedisViews:
+        """Return the views of a generation as they are stored; None for the one that serves."""
+        from projections.redis_views import RedisViews
+
+        return RedisViews(self.shards, partition_of=self.feed.partition_of, generation=generation)
+
 
 @dataclass(frozen=True, slots=True)
-class Clustered(Parts):
+class Clustered(_Store):
     """A store on Kafka and Redis."""
 
     cluster: Cluster
+
+    def stored_views(self) -> StoredViews:
+        """Return the views that serve, as they are stored."""
+        return self.cluster.stored_views()
+
+    async def censuses(self) -> list[Census | None]:
+        """Return what the views hold, partition by partition; None where there are none yet.
+
+        Raises:
+            ViewsUnavailable: They cannot be read, or are damaged.
+        """
+        from projections.redis_edge import NotBuilt
+
+        views = self.cluster.stored_views()
+
+        async def census(partition: int) -> Census | None:
+            try:
+                return await views.census(partition)
+            except NotBuilt:
+                return None
+
+        return list(await asyncio.gather(*map(census, range(self.feed.partitions))))
+
+
+Parts: TypeAlias = Embedded | Clustered
 
 
 @asynccontextmanager
@@ -126,7 +174,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         Unsupported: A server keeps it, and its log and views are not to be had there.
     """
     if settings.is_remote:
-        raise _needs_the_log()
+        raise needs_the_log()
     if settings.is_cluster:
         async with open_clustered(settings) as clustered:
             yield clustered
@@ -251,7 +299,7 @@ class OpenLog:
 async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
     """Open the log that the settings name, of whichever engine; raises as `open_store` does."""
     if settings.is_remote:
-        raise _needs_the_log()
+        raise needs_the_log()
     if not settings.is_cluster:
         async with open_embedded(settings) as embedded:
             yield OpenLog(embedded.log, embedded.feed)
@@ -287,71 +335,21 @@ async def _open_topic(settings: Settings) -> AsyncIterator[KafkaReader]:
 
 def worker_on(cluster: Cluster, group: Group, *, metrics: Metrics, batch: int | None = None) -> Worker:
     """Return a worker that keeps the views of the partitions which it is given; `batch` is the most a step folds."""
-    from projections.redis_views import RedisViews
     from projections.worker import BATCH, Worker
 
-    return Worker(
-        group,
-        cluster.feed,
-        cluster.generations,
-        lambda generation: RedisViews(cluster.shards, partition_of=cluster.feed.partition_of, generation=generation),
-        metrics=metrics,
-        batch=batch or BATCH,
-    )
+    return Worker(group, cluster.feed, cluster.generations, cluster.stored_views, metrics=metrics, batch=batch or BATCH)
 
 
 def rebuild_of(parts: Clustered, ahead: Entries) -> Rebuild:
     """Return what rebuilds the views of the parts' log, which is read ahead by `ahead`."""
     from projections.rebuild import Rebuild
-    from projections.redis_views import RedisViews
 
     cluster = parts.cluster
-    return Rebuild(
-        cluster.feed,
-        ahead,
-        cluster.generations,
-        lambda generation: RedisViews(cluster.shards, partition_of=cluster.feed.partition_of, generation=generation),
-    )
+    return Rebuild(cluster.feed, ahead, cluster.generations, cluster.stored_views)
 
 
-def stored_views(parts: Parts) -> StoredViews:
-    """Return the views that serve, as they are stored."""
-    if isinstance(parts, Embedded):
-        from projections.sqlite_views import SqliteViews
-
-        return SqliteViews(parts.file)
-    assert isinstance(parts, Clustered)
-    from projections.redis_views import RedisViews
-
-    return RedisViews(parts.cluster.shards, partition_of=parts.feed.partition_of)
-
-
-async def censuses(parts: Parts) -> list[Census | None]:
-    """Return what the views hold, partition by partition; None where there are none yet.
-
-    Raises:
-        ViewsUnavailable: They cannot be read, or are damaged.
-    """
-    if isinstance(parts, Embedded):
-        from projections.census import census_in
-
-        return [await parts.file.read(census_in)]
-    assert isinstance(parts, Clustered)
-    from projections.redis_edge import NotBuilt
-    from projections.redis_views import RedisViews
-
-    views = RedisViews(parts.cluster.shards, partition_of=parts.feed.partition_of)
-
-    async def census(partition: int) -> Census | None:
-        try:
-            return await views.census(partition)
-        except NotBuilt:
-            return None
-
-    return list(await asyncio.gather(*map(census, range(parts.feed.partitions))))
-
-
-def _needs_the_log() -> Unsupported:
+def needs_the_log() -> Unsupported:
+    """Return the error of what is asked of a store at a server, and can be answered with its log only."""
     return Unsupported("this needs the log itself, which a server does not hand out; give the --log that it serves")
 
 

@@ -20,9 +20,6 @@ class BuiltViews(StoredViews, ViewWriter, Protocol):
     """Stored views of one generation, to be written and to be compared."""
 
 
-MakeViews = Callable[[int], BuiltViews]
-
-
 class Progress(NamedTuple):
     """How far the rebuilding of a partition has come."""
 
@@ -46,12 +43,14 @@ class Rebuilt(NamedTuple):
 class Rebuild:
     """Rebuilds the views of a log's partitions."""
 
-    def __init__(self, feed: EventFeed, ahead: Entries, generations: Generations, make_views: MakeViews) -> None:
-        """Take the log, the same read ahead, the generations, and what makes the views of one of them."""
+    def __init__(
+        self, feed: EventFeed, ahead: Entries, generations: Generations, views_of: Callable[[int], BuiltViews]
+    ) -> None:
+        """Take the log, the same read ahead, the generations, and what gives the views of one of them."""
         self._feed = feed
         self._ahead = ahead
         self._generations = generations
-        self._make_views = make_views
+        self._views_of = views_of
 
     async def run(self, partition: int, *, verify: bool, tell: Callable[[Progress], None], batch: int = 500) -> Rebuilt:
         """Build the partition's views and let them serve; with `verify` only if they are what the log says.
@@ -65,7 +64,7 @@ class Rebuild:
         """
         generation = (await self._generations.begin(partition)).generation
         try:
-            views = self._make_views(generation)
+            views = self._views_of(generation)
             projector = Projector(self._ahead, views, partition=partition, batch=batch)
             await self._fold(partition, projector, tell)
             verified = await first_difference(self._feed, views, partition=partition) if verify else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -67,12 +67,6 @@ class Views(ViewWriter, Protocol):
         ...
 
 
-class MakeViews(Protocol):
-    def __call__(self, generation: int | None) -> Views:
-        """Return the stored views of a generation; None for the one that serves."""
-        ...
-
-
 class Stage(StrEnum):
     """What a partition's task is at."""
 
@@ -91,16 +85,19 @@ class Worker:
         group: Group,
         feed: EventFeed,
         generations: Generations,
-        make_views: MakeViews,
+        views_of: Callable[[int | None], Views],
         *,
         metrics: Metrics,
         batch: int = BATCH,
     ) -> None:
-        """Take a membership, the log, its generations of views, and what makes views; a step folds `batch` at most."""
+        """Take a membership, the log, its generations of views, and what gives the views of one, or those that serve.
+
+        A step folds `batch` records at most.
+        """
         self._group = group
         self._feed = feed
         self._generations = generations
-        self._make_views = make_views
+        self._views_of = views_of
         self._metrics = metrics
         self._batch = batch
         self._stopping = asyncio.Event()
@@ -234,7 +231,7 @@ class Worker:
         sharing = len(self._stages)
         return Projector(
             self._group,
-            self._make_views(generation),
+            self._views_of(generation),
             partition=partition,
             batch=min(self._batch, max(1, _RECORDS_AT_ONCE // sharing)),
             keep=min(_STATES_KEPT[0], _STATES_KEPT[1] // sharing),
@@ -263,7 +260,7 @@ class Worker:
 
     async def _count(self) -> None:
         """Now and then count frozen threads, and note the checkpoints."""
-        views = self._make_views(None)
+        views = self._views_of(None)
         while True:
             for partition in list(self._stages):
                 if self._stopping.is_set():

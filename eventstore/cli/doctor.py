@@ -36,15 +36,9 @@ def doctor(context: typer.Context) -> int:
 
 
 async def _examine(parts: Parts) -> int:
-    from eventstore.wiring import Clustered, Embedded
+    from eventstore.wiring import Embedded
 
-    match parts:
-        case Embedded():
-            findings = await _examine_file(parts)
-        case Clustered():
-            findings = await _examine_cluster(parts)
-        case _:
-            findings = []
+    findings = await (_examine_file(parts) if isinstance(parts, Embedded) else _examine_cluster(parts))
     for finding in findings:
         mark = styled("wrong", "bold", "red") if finding.broken else styled("note", "yellow")
         print(f"{mark}  {finding.what}")
@@ -57,10 +51,9 @@ async def _examine_file(parts: Embedded) -> list[_Finding]:
     import asyncio
 
     from eventstore.sqlite.checkup import check
-    from eventstore.wiring import censuses
 
     checkup = await asyncio.to_thread(check, Path(parts.file.path))
-    (census,) = await censuses(parts)
+    (census,) = await parts.censuses()
     assert census is not None
     print_facts([*_file_facts(checkup, parts.file.synchronous), *_thread_facts([census], checkup.records, checkup.end)])
     return [
@@ -71,10 +64,9 @@ async def _examine_file(parts: Embedded) -> list[_Finding]:
 
 async def _examine_cluster(parts: Clustered) -> list[_Finding]:
     from eventstore.kafka.topic import describe, judged
-    from eventstore.wiring import censuses
 
     facts = await describe(parts.cluster.topic, within=parts.cluster.reader.within)
-    counted_by_partition = await censuses(parts)
+    counted_by_partition = await parts.censuses()
     ends = {partition.partition: partition.end for partition in facts.partitions}
     built = {partition: census for partition, census in enumerate(counted_by_partition) if census is not None}
     folded = {partition: census.checkpoint for partition, census in built.items()}

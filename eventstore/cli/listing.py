@@ -106,10 +106,9 @@ def list_(
 
 async def _print_damaged(parts: Parts, as_json: bool) -> None:
     from eventstore.jsontext import dumps
-    from eventstore.wiring import censuses
 
     await parts.views.matching("0", limit=1)  # returns once the views have followed the log to its end
-    frozen = [pair for census in await censuses(parts) if census is not None for pair in census.frozen]
+    frozen = [pair for census in await parts.censuses() if census is not None for pair in census.frozen]
     if as_json:
         items = [{"thread_id": thread_id, "damaged": why} for thread_id, why in sorted(frozen)]
         print(dumps({"items": items, "next_cursor": None}))

@@ -47,7 +47,7 @@ def verify(
 
 async def _compared(parts: Parts) -> tuple[Difference | None, int, int]:
     """Compare all partitions; return the first difference, and how many records and threads were compared."""
-    from eventstore.wiring import Embedded, stored_views
+    from eventstore.wiring import Embedded
     from projections.verify import first_difference
 
     # The views follow the log to its end first, so that all of it is compared.
@@ -57,7 +57,7 @@ async def _compared(parts: Parts) -> tuple[Difference | None, int, int]:
         if not isinstance(parts, Embedded):
             raise  # no worker keeps them
         # What keeps a file's views from following it is the difference to be told.
-    views, records, threads = stored_views(parts), 0, 0
+    views, records, threads = parts.stored_views(), 0, 0
     for partition in range(parts.feed.partitions):
         verified = await first_difference(parts.feed, views, partition=partition)
         records, threads = records + verified.records, threads + verified.threads

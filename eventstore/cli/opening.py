@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 import typer
 
 from eventstore.cli.interrupts import cancelling
-from eventstore.errors import InvalidRequest, Unsupported
+from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from eventstore.ids import ThreadId
@@ -66,7 +66,9 @@ def settings_of(context: typer.Context, *, threads_suffice: bool = False) -> Set
     where = context.find_object(Where) or Where()
     settings = load_settings(log=where.log, views=where.views, actor=where.actor)
     if settings.is_remote and not threads_suffice:
-        raise Unsupported("this needs the log itself, which a server does not hand out; give the --log that it serves")
+        from eventstore.wiring import needs_the_log
+
+        raise needs_the_log()
     return settings
 
 

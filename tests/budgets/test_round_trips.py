@@ -21,7 +21,6 @@ from eventstore.ids import ThreadId
 from eventstore.wiring import Cluster, Clustered, open_cluster, open_clustered
 from projections.projector import Projector
 from projections.redis_shards import script
-from projections.redis_views import RedisViews
 from tests.support.cluster import a_log
 from tests.support.threads import append, created, history, read, say, user_message
 
@@ -112,7 +111,7 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
         for partition in range(PARTITIONS):
             begun = await folding.generations.begin(partition)
             assert await folding.generations.switch(partition, begun.generation)
-        views = RedisViews(folding.shards, partition_of=folding.feed.partition_of)
+        views = folding.stored_views()
         made = Bench(
             parts, folding, tally, [Projector(folding.feed, views, partition=number) for number in range(PARTITIONS)]
         )
@@ -267,7 +266,7 @@ async def test_a_step_of_any_size_is_one_fetch_one_read_and_one_commit(bench: Be
     tally, folding = bench.tally, bench.folding
     threads = [await a_folded_thread(bench) for _ in range(PARTITIONS * 4)]
     partition = folding.feed.partition_of(threads[0])
-    views = RedisViews(folding.shards, partition_of=folding.feed.partition_of)
+    views = folding.stored_views()
     projector = Projector(folding.feed, views, partition=partition, batch=500)
     await projector.catch_up(1)  # it looks up where it has to go on
     mine = [thread_id for thread_id in threads if folding.feed.partition_of(thread_id) == partition]

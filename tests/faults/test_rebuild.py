@@ -12,7 +12,7 @@ import pytest
 from eventstore import ListThreadsParams, new_thread_id
 from eventstore.ids import ThreadId
 from eventstore.kafka.group import KafkaFollower
-from eventstore.wiring import Clustered, open_clustered, rebuild_of, stored_views
+from eventstore.wiring import Clustered, open_clustered, rebuild_of
 from projections.ports import Mark
 from projections.rebuild import Progress, Rebuild
 from projections.redis_views import RedisViews
@@ -45,13 +45,13 @@ async def rebuilding(parts: Clustered) -> AsyncIterator[Rebuild]:
 
 
 async def marks(parts: Clustered) -> list[Mark]:
-    views = RedisViews(parts.cluster.shards, partition_of=parts.feed.partition_of)
+    views = parts.cluster.stored_views()
     return [(await views.snapshot(partition, ())).mark for partition in range(PARTITIONS)]
 
 
 async def differences(parts: Clustered) -> list[object]:
     found = [
-        await first_difference(parts.feed, stored_views(parts), partition=partition) for partition in range(PARTITIONS)
+        await first_difference(parts.feed, parts.stored_views(), partition=partition) for partition in range(PARTITIONS)
     ]
     return [one.difference for one in found if one.difference is not None]
 

@@ -23,7 +23,7 @@ from eventstore.ids import ThreadId
 from eventstore.kafka.records import key_of, partition_of
 from eventstore.settings import Settings
 from eventstore.store import ThreadStore
-from eventstore.wiring import Clustered, open_clustered, stored_views
+from eventstore.wiring import Clustered, open_clustered
 from projections.fold import FOLD
 from projections.metrics import Metrics
 from projections.redis_generations import Role
@@ -54,7 +54,7 @@ async def listed(store: ThreadStore) -> list[ThreadId]:
 async def differences(parts: Clustered) -> list[str]:
     """Fold the whole log anew and say what the views have otherwise."""
     found = [
-        (await first_difference(parts.feed, stored_views(parts), partition=partition)).difference
+        (await first_difference(parts.feed, parts.stored_views(), partition=partition)).difference
         for partition in range(parts.feed.partitions)
     ]
     return [str(difference) for difference in found if difference is not None]

@@ -192,10 +192,6 @@ class ViewsInRedis:
         return await self._views.index(thread_id, start=start, stop=stop)
 
 
-def stored_in(parts: Clustered) -> RedisViews:
-    return RedisViews(parts.cluster.shards, partition_of=parts.feed.partition_of)
-
-
 async def objections_on(
     settings: Settings,
     journals: Sequence[Journal],
@@ -208,7 +204,7 @@ async def objections_on(
     """
     async with open_clustered(settings.model_copy(update={"actor": "the judge"})) as parts:
         await all_folded(parts)
-        views = ViewsInRedis(stored_in(parts))
+        views = ViewsInRedis(parts.cluster.stored_views())
         found = await objections_to(journals, parts.store, parts.feed, views, unrivalled=True, fought_for=fought_for)
         return [*found, *await wrong_lists(parts)]
 
@@ -255,5 +251,5 @@ async def all_folded(parts: Clustered) -> None:
 
 
 async def checkpoints(parts: Clustered) -> list[int]:
-    views = stored_in(parts)
+    views = parts.cluster.stored_views()
     return [(await views.snapshot(partition, ())).mark.checkpoint for partition in range(parts.feed.partitions)]
