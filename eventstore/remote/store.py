@@ -84,7 +84,6 @@ class RemoteThreadStore:
         self._connection = connection
         self._changes = Changes(connection)
         self._within = connection.within
-        self._live: set[ThreadId] = set()
         self._perhaps_live: set[ThreadId] = set()
         """Threads of which it is not known whether the server has made them live: opening one again begins anew."""
         self._ended_unheard: dict[ThreadId, str | None] = {}
@@ -92,7 +91,7 @@ class RemoteThreadStore:
         self._life = Life()
 
     def __repr__(self) -> str:
-        return f"<RemoteThreadStore {self._connection.url} live={len(self._live)}>"
+        return f"<RemoteThreadStore {self._connection.url}>"
 
     async def connect(self) -> None:
         """See that the server is there; raises as `open_remote` does."""
@@ -103,7 +102,6 @@ class RemoteThreadStore:
         if self._life.is_over:
             return
         self._life.end()
-        self._live.clear()
         try:
             await self._changes.settled(within=_END_WITHIN)
             deadline = time.monotonic() + min(_END_WITHIN, self._within)
@@ -186,13 +184,11 @@ class RemoteThreadStore:
         return _there(await self._told(params.thread_id, "UnarchiveThread", change_request(params), pb.Thread))
 
     async def delete_thread(self, params: DeleteThreadParams) -> str | None:
-        async def delete(call: Call) -> str | None:
-            deleted = await self._changes.tell("DeleteThread", change_request(params), pb.Done, call.deadline)
-            self._live.discard(params.thread_id)
-            return _token_of(deleted)
+        async def delete(call: Call) -> pb.Done:
+            return await self._changes.tell("DeleteThread", change_request(params), pb.Done, call.deadline)
 
         self._life.must_go_on()
-        return await self._changes.in_turn(params.thread_id, delete)
+        return _token_of(await self._changes.in_turn(params.thread_id, delete))
 
     async def read_items(self, params: ReadItemsParams) -> ItemPage:
         self._life.must_go_on()
@@ -250,13 +246,11 @@ class RemoteThreadStore:
 
         self._life.must_go_on()
         await self._changes.in_turn(thread_id, open_it, unheard)
-        self._live.add(thread_id)
 
     async def _end(self, thread_id: ThreadId, method: str, call: Call) -> str | None:
         if thread_id in self._ended_unheard:
             return self._ended_unheard.pop(thread_id)
         done = await self._changes.tell(method, pb.LiveThreadRequest(thread_id=thread_id), pb.Done, call.deadline)
-        self._live.discard(thread_id)
         return _token_of(done)
 
     async def _about_live(self, thread_id: ThreadId, method: str) -> str | None:

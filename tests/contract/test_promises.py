@@ -31,6 +31,7 @@ from tests.support.threads import (
     created,
     delete,
     history,
+    not_live,
     patch,
     read,
     resume,
@@ -210,7 +211,8 @@ async def test_a_log_that_takes_nothing_delays_nobody_beyond_the_deadline(
 
     await store.shutdown_thread(thread_id)
     assert ["one", "two"] == await said(store, thread_id)
-    assert "live=0" in repr(store)
+    for thread in (thread_id, cold):
+        await not_live(store, thread)
 
 
 async def test_a_store_that_is_closed_says_so_at_once(store: ThreadStore, engine: Engine) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import pytest
+
 from eventstore import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
@@ -25,6 +27,7 @@ from eventstore import (
     UpdateThreadMetadataParams,
     new_thread_id,
 )
+from eventstore.errors import ThreadNotFound
 from eventstore.ids import ThreadId
 
 
@@ -46,6 +49,12 @@ async def created(store: ThreadStore, thread_id: ThreadId | None = None, **given
     thread_id = thread_id or new_thread_id()
     await store.create_thread(CreateThreadParams(thread_id=thread_id, **given))
     return thread_id
+
+
+async def not_live(store: ThreadStore, thread_id: ThreadId) -> None:
+    """Check that the thread is not live in the store."""
+    with pytest.raises(ThreadNotFound):
+        await store.flush_thread(thread_id)
 
 
 async def a_live_thread(store: ThreadStore, *texts: str, **given: Any) -> ThreadId:
