@@ -71,7 +71,6 @@ class Codec:
         self._read = schemaless_reader
         self._readers = {schema_fingerprint(text): _working_schema(text) for text in schemas.values()}
         self.schema_text = schemas[SCHEMA_VERSION]
-        self.working_schema = _working_schema(self.schema_text)
         self.fingerprint = schema_fingerprint(self.schema_text)
         self._prefix = MAGIC + self.fingerprint
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from eventstore.ids import ThreadId, parse_thread_id
 
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_NAME = re.compile(rf"rollout-(\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d)-({_UUID})(?:_({_UUID}))?\.jsonl", re.ASCII)
+_NAME = re.compile(rf"rollout-(\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d)-({_UUID})(?:_{_UUID})?\.jsonl", re.ASCII)
+"""What follows the thread's id, in files that a revert made, is the rollout's own."""
 _TIME_FORM = "%Y-%m-%dT%H-%M-%S"
 
 
@@ -23,8 +24,6 @@ class RolloutName(NamedTuple):
     created: datetime
     """The name's time, taken for UTC."""
     thread_id: ThreadId
-    rollout_id: str | None = None
-    """The name of the rollout itself, in files that a revert made."""
 
 
 def parse_rollout_name(name: str) -> RolloutName | None:
@@ -36,7 +35,7 @@ def parse_rollout_name(name: str) -> RolloutName | None:
         created = datetime.strptime(found[1], _TIME_FORM).replace(tzinfo=UTC)
     except ValueError:
         return None
-    return RolloutName(created, parse_thread_id(found[2]), found[3] and found[3].lower())
+    return RolloutName(created, parse_thread_id(found[2]))
 
 
 def rollout_name(created: datetime, thread_id: ThreadId) -> str:

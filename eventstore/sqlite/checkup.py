@@ -15,7 +15,6 @@ from eventstore.sqlite.edge import translated
 from eventstore.sqlite.log import log_end
 
 _BUSY_SECONDS = 30.0
-PRIVATE = 0o600
 
 
 @dataclass(frozen=True, slots=True)

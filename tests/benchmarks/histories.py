@@ -94,7 +94,7 @@ def read_raw(connection: sqlite3.Connection, thread: ThreadId) -> int:
 def _decoded(record: bytes) -> dict[str, list[object]]:
     body = BytesIO(record)
     body.seek(len(MAGIC) + 8)
-    return fastavro.schemaless_reader(body, codec().working_schema, None)  # type: ignore[return-value]
+    return fastavro.schemaless_reader(body, codec()._readers[codec().fingerprint], None)  # type: ignore[return-value]
 
 
 async def _load(embedded: Embedded, thread: ThreadId) -> None:

@@ -289,7 +289,7 @@ def test_reading_a_file_goes_on_after_bad_lines() -> None:
         (f"rollout-2026-11-22T12-32-11-{OWN}.jsonl", RolloutName(datetime(2026, 11, 22, 12, 32, 11, tzinfo=UTC), OWN)),
         (
             f"rollout-2026-11-22T12-32-11-{OWN.upper()}_{OTHER}.jsonl",
-            RolloutName(datetime(2026, 11, 22, 12, 32, 11, tzinfo=UTC), OWN, OTHER),
+            RolloutName(datetime(2026, 11, 22, 12, 32, 11, tzinfo=UTC), OWN),
         ),
         (f"rollout-2026-13-22T12-32-11-{OWN}.jsonl", None),
         (f"rollout-2026-11-22T12-32-{OWN}.jsonl", None),

@@ -48,10 +48,6 @@ async def put(engine: Opened, producer: AIOKafkaProducer, event: ItemsAppended) 
     return offset
 
 
-async def put_foreign(engine: Opened, producer: AIOKafkaProducer, value: bytes = b"foreign") -> None:
-    await producer.send_and_wait(engine.url.topic, value, b"not ours", partition=PARTITION)
-
-
 def offsets_of(entries: Sequence[Entry]) -> list[int]:
     return [entry.position.offset for entry in entries]
 
