@@ -206,7 +206,10 @@ class EmbeddedViews:
         while True:
             try:
                 if await self._projector.advance(until) < until:
-                    raise ViewsBehind(f"the log of {self._file.path} does not come to offset {until} any more")
+                    raise ViewsBehind(
+                        f"the log of {self._file.path} does not come to offset {until} any more; see whether an older "
+                        "copy was put in its place"
+                    )
                 state, checkpoint = await self._projector.state_of(thread_id)
                 if checkpoint >= until:
                     return None if state is UNKNOWN_THREAD else ThreadView(state, checkpoint)

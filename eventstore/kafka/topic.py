@@ -142,7 +142,13 @@ def judged(facts: TopicFacts) -> list[Finding]:
     replicas = min(len(partition.replicas) for partition in facts.partitions)
     min_insync = int(facts.settings.get("min.insync.replicas", "1"))
     if replicas < REPLICAS:
-        findings.append(Finding(f"replicas: {replicas}; with {REPLICAS} a broker may be lost", loses=False))
+        findings.append(
+            Finding(
+                f"replicas: {replicas}; with {REPLICAS} a broker may be lost: give the partitions more with "
+                "kafka-reassign-partitions.sh",
+                loses=False,
+            )
+        )
     elif min_insync < MIN_INSYNC:
         findings.append(
             Finding(
@@ -156,13 +162,20 @@ def judged(facts: TopicFacts) -> list[Finding]:
         findings.append(
             Finding(
                 f"partition {cut[0].partition} begins at offset {cut[0].beginning}: records were deleted, and the "
-                "threads that began before cannot be read",
+                "threads that began before cannot be read; copy a log that has them into another topic "
+                "(eventstore copy)",
                 loses=True,
             )
         )
     behind = [partition for partition in facts.partitions if len(partition.in_sync) < len(partition.replicas)]
     if behind:
-        findings.append(Finding(f"{len(behind)} partitions have replicas that are not in sync", loses=False))
+        findings.append(
+            Finding(
+                f"{len(behind)} partitions have replicas that are not in sync; see that all brokers run and have room, "
+                "the replicas catch up by themselves",
+                loses=False,
+            )
+        )
     return findings
 
 

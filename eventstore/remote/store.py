@@ -271,7 +271,7 @@ class RemoteThreadStore:
 def _there(found: pb.Thread) -> StoredThread:
     thread = thread_of(found)
     if thread is None:
-        raise Broken("the server answered with no thread")
+        raise Broken("the server answered with no thread; see that it runs the version that this program is of")
     return thread
 
 

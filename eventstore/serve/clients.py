@@ -139,7 +139,7 @@ class Callers:
 
     def _store_for(self, caller: pb.Caller) -> EventSourcedThreadStore:
         if len(caller.actor) > _LONGEST_ACTOR:
-            raise InvalidRequest(f"the caller's actor has more than {_LONGEST_ACTOR} characters")
+            raise InvalidRequest(f"the caller's actor has more than {_LONGEST_ACTOR:,} characters; give a shorter one")
         within = min(caller.within, self._within) if caller.within > 0 else self._within
         return self._store.beside(actor=caller.actor or None, within=within, durable=caller.durable)
 

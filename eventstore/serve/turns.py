@@ -69,7 +69,7 @@ class Turn:
             if isinstance(exc, TimeoutError):
                 raise LogUnavailable(
                     f"the calls before this one about thread {self.thread_id} did not end within "
-                    f"{self._turns.within:g} s"
+                    f"{self._turns.within:g} s; try again later"
                 ) from exc
             raise
 

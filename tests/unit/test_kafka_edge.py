@@ -149,13 +149,29 @@ def test_larger_records_than_needed_are_no_harm_and_an_unknown_setting_is_not_ju
 @pytest.mark.parametrize(
     ("partition", "settings", "says", "loses"),
     [
-        (PartitionFacts(1, 0, 9, 1, (1,), (1,)), {}, "replicas: 1; with 3 a broker may be lost", False),
-        (PartitionFacts(1, 0, 9, 1, (1, 2, 3), (1, 2)), {}, "1 partitions have replicas that are not in sync", False),
-        (PartitionFacts(1, 4, 9, 1, (1, 2, 3), (1, 2, 3)), {}, "partition 1 begins at offset 4", True),
-        (GOOD.partitions[0], {"min.insync.replicas": "1"}, "min.insync.replicas is 1", False),
+        (
+            PartitionFacts(1, 0, 9, 1, (1,), (1,)),
+            {},
+            "replicas: 1; with 3 a broker may be lost: give the partitions more with kafka-reassign-partitions.sh",
+            False,
+        ),
+        (
+            PartitionFacts(1, 0, 9, 1, (1, 2, 3), (1, 2)),
+            {},
+            "1 partitions have replicas that are not in sync; see that all brokers run",
+            False,
+        ),
+        (
+            PartitionFacts(1, 4, 9, 1, (1, 2, 3), (1, 2, 3)),
+            {},
+            "partition 1 begins at offset 4: records were deleted, and the threads that began before cannot be read; "
+            "copy a log that has them into another topic (eventstore copy)",
+            True,
+        ),
+        (GOOD.partitions[0], {"min.insync.replicas": "1"}, "min.insync.replicas is 1; set it to 2", False),
     ],
 )
-def test_what_ails_partitions_is_found(
+def test_what_ails_partitions_is_found_and_said_how_to_mend(
     partition: PartitionFacts, settings: dict[str, str], says: str, loses: bool
 ) -> None:
     facts = replace(GOOD, settings={**GOOD.settings, **settings}, partitions=(GOOD.partitions[0], partition))
