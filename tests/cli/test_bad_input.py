@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 import subprocess
 import uuid
@@ -22,27 +21,19 @@ from eventstore.cli import main
 from eventstore.cli.lines import LONGEST_LINE
 from eventstore.sqlite.file import SqliteFile
 from tests.cli.conftest import CommandLine
-from tests.cli.test_reading import ARCHIVED, NAMED
-from tests.cli.test_writing import said
-
-UNKNOWN = "01a00000-0000-7000-8000-000000000000"
-ANYTHING = (
-    "show",
-    "history",
-    "export",
-    "append",
-    "archive",
-    "unarchive",
-    "delete --yes",
-    "rename {} N",
-    "set {} name=N",
+from tests.support.commands import (
+    ANYTHING,
+    ARCHIVED,
+    BROKEN,
+    NAMED,
+    REJECTED,
+    UNAVAILABLE,
+    matches,
+    said,
+    words_of,
 )
 
-REJECTED, CONFLICT, UNAVAILABLE, BROKEN = 2, 3, 4, 7
-
-
-def words_of(command: str, thread: str) -> list[str]:
-    return command.format(thread).split() if "{}" in command else [*command.split(), thread]
+UNKNOWN = "01a00000-0000-7000-8000-000000000000"
 
 
 @pytest.mark.parametrize("command", ANYTHING)
@@ -314,8 +305,3 @@ def refused(cli: CommandLine, words: list[str], code: int, sentence: str, given:
     ended = cli(*words, given=given)
     assert (ended.code, ended.out, matches(sentence, ended.err)) == (code, "", True), ended
     assert cli.done("events").out == before
-
-
-def matches(sentence: str, said_: str) -> bool:
-    """Whether this is said, in one line."""
-    return re.fullmatch(f"{sentence}\n?", said_) is not None

@@ -10,8 +10,8 @@ import pytest
 
 from eventstore.codec import MAGIC
 from tests.cli.conftest import CommandLine
-from tests.cli.test_reading import NAMED
-from tests.contract.test_retry import BEYOND, an_earlier_version
+from tests.support.commands import NAMED
+from tests.support.freezing import BEYOND, an_earlier_version
 
 
 def change(cli: CommandLine, sql: str, *values: object) -> int:

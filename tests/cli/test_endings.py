@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CommandLine
-from tests.cli.test_reading import NAMED
-from tests.cli.test_writing import said, texts
+from tests.support.commands import NAMED, said, texts
 
 
 @pytest.mark.parametrize("words", [["history", NAMED, "--json"], ["events"], ["list"], ["export", NAMED], ["--help"]])

@@ -18,8 +18,7 @@ import eventstore
 from eventstore.cli import main
 from eventstore.codec import codec
 from tests.cli.conftest import ROOT, CommandLine
-from tests.cli.test_reading import NAMED
-from tests.cli.test_writing import asked, said
+from tests.support.commands import NAMED, asked, said
 
 
 def change(cli: CommandLine, sql: str, *values: object) -> int:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CommandLine
-from tests.cli.test_reading import ARCHIVED, NAMED, PAGINATED, rollout
-from tests.cli.test_writing import asked, said, texts
 from tests.conftest import EXAMPLE_HOME
+from tests.support.commands import ARCHIVED, NAMED, PAGINATED, asked, rollout, said, texts
 
 TORN = "01a0fe78-3b4f-7f18-aad5-0dfb3d83ec09"
 

@@ -11,10 +11,8 @@ import pytest
 
 from eventstore.cli import main
 from tests.cli.conftest import CommandLine
-from tests.cli.test_bad_input import ANYTHING, words_of
-from tests.cli.test_reading import NAMED
-from tests.cli.test_writing import asked, said
 from tests.conftest import EXAMPLE_HOME
+from tests.support.commands import ANYTHING, NAMED, asked, said, words_of
 
 READING = ["list", "list --json", "events", "events --follow", "verify", "verify --repair", "doctor", "export --all {}"]
 OF_ONE = [*ANYTHING, "events", "show --json"]

@@ -12,14 +12,12 @@ import pytest
 
 from tests.cli.conftest import CommandLine, terminal
 from tests.conftest import EXAMPLE_HOME
+from tests.support.commands import ARCHIVED, NAMED, PAGINATED, rollout
 
-NAMED = "01a09ef9-b536-7696-a7ca-7de3bcd7fb5e"
 FORK = "01a0a3e2-9fda-78c8-b5c0-bc92084c4ad2"
 AGENT = "01a0aa61-cbaa-7ea4-b829-7d0143ebfe8e"
 EXACT = "01a10aa5-c70e-7bcb-a353-6a75fc7e0742"
-PAGINATED = "01a1539c-8e31-79fa-97ac-6194f0ce09d1"
 BASED = "01a154c9-bd77-71d7-812f-ec8a4f4ee522"
-ARCHIVED = "01a0441f-212b-78f8-80f3-f0844eb9b951"
 
 
 def ids(threads: list[dict[str, object]]) -> list[object]:
@@ -147,11 +145,6 @@ def test_show_is_one_object_for_programs(example: CommandLine) -> None:
 def test_an_id_may_be_short(example: CommandLine) -> None:
     for short in (NAMED[:8], NAMED[:13], NAMED.replace("-", "")[:20], NAMED.upper(), NAMED.replace("-", "")):
         assert example.done("show", short, "--json").json["thread_id"] == NAMED
-
-
-def rollout(thread_id: str) -> list[dict[str, object]]:
-    (file,) = EXAMPLE_HOME.rglob(f"rollout-*{thread_id}.jsonl")
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("thread_id", [NAMED, EXACT, PAGINATED, ARCHIVED])

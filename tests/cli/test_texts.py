@@ -16,8 +16,7 @@ import eventstore.wiring
 from eventstore.cli import main
 from eventstore.errors import LogUnavailable
 from tests.cli.conftest import ROOT, CommandLine
-from tests.cli.test_bad_input import REJECTED, matches
-from tests.cli.test_reading import NAMED
+from tests.support.commands import NAMED, REJECTED, matches
 
 NOT_UTF8 = os.fsdecode(b"a\xff")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,24 +12,9 @@ import pytest
 from eventstore.cli import main
 from tests.cli.conftest import CommandLine, serving, terminal
 from tests.conftest import EXAMPLE_HOME
+from tests.support.commands import asked, said, texts
 
 WARNING = '{"type":"event_msg","payload":{"type":"warning","message":"hot"}}'
-
-
-def said(*texts: str) -> str:
-    return "".join(
-        json.dumps({"type": "event_msg", "payload": {"type": "agent_message", "message": text}}) + "\n"
-        for text in texts
-    )
-
-
-def asked(text: str) -> str:
-    return json.dumps({"type": "event_msg", "payload": {"type": "user_message", "message": text}}) + "\n"
-
-
-def texts(cli: CommandLine, thread_id: str) -> list[str]:
-    lines = cli.done("history", thread_id, "--json").lines
-    return [line["payload"]["message"] for line in lines if "message" in line["payload"]]
 
 
 wherever_it_is = pytest.mark.parametrize("cli", ["file", "server", "server of a cluster"], indirect=True)

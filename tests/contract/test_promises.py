@@ -24,6 +24,7 @@ from eventstore.events import ThreadArchived
 from eventstore.ids import ThreadId, new_event_id
 from tests.support.engines import Engine
 from tests.support.faults import OvertakenViews
+from tests.support.freezing import of_an_unknown_schema
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -38,10 +39,6 @@ from tests.support.threads import (
     said,
     say,
 )
-
-
-def of_an_unknown_schema(thread_id: ThreadId) -> bytes:
-    return b"\xc3\x01" + b"unheard!" + b"whatever it says"
 
 
 def damaged(thread_id: ThreadId) -> bytes:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import pytest
 
-import eventstore.state
 from eventstore import ListThreadsParams, StoredThread, ThreadStore, new_thread_id
-from eventstore.codex.metadata import Summary, apply_patch
 from eventstore.errors import InvalidRequest, UnreadableEvent, WriterFenced
-from eventstore.events import Field, ThreadDeleted
+from eventstore.events import ThreadDeleted
 from eventstore.ids import ThreadId, new_event_id
-from tests.contract.test_promises import of_an_unknown_schema
 from tests.support.engines import Engine
+from tests.support.freezing import BEYOND, an_earlier_version, of_an_unknown_schema
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -31,22 +27,6 @@ from tests.support.threads import (
     say_and_flush,
     texts,
 )
-
-BEYOND = "something that only a later version understands"
-
-
-@contextmanager
-def an_earlier_version() -> Iterator[None]:
-    """Let the fold raise at a name, as a version does that does not know what to make of it."""
-
-    def patched(summary: Summary, fields: Sequence[Field], occurred_at: int) -> Summary:
-        if any(BEYOND in (field.value or "") for field in fields):
-            raise ValueError(BEYOND)
-        return apply_patch(summary, tuple(fields), occurred_at)
-
-    with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(eventstore.state, "apply_patch", patched)
-        yield
 
 
 async def freeze(store: ThreadStore, thread_id: ThreadId) -> None:

@@ -29,8 +29,8 @@ from projections.metrics import Metrics
 from projections.redis_generations import Role
 from projections.verify import first_difference
 from projections.worker import Stage
-from tests.contract.test_retry import BEYOND, an_earlier_version
 from tests.support.cluster import a_log, a_worker
+from tests.support.freezing import BEYOND, an_earlier_version
 from tests.support.load import all_folded, checkpoints
 from tests.support.threads import a_cold_thread, a_live_thread, patch, read, said, say
 from tests.support.topics import a_thread, an_append

@@ -40,8 +40,8 @@ from projections.embedded import FOLD_WHEN_WAITING, EmbeddedViews
 from projections.ports import DamagedView
 from projections.sqlite_views import SqliteViews
 from projections.verify import first_difference
-from tests.contract.test_retry import BEYOND, an_earlier_version
 from tests.support.files import opened
+from tests.support.freezing import BEYOND, an_earlier_version
 from tests.support.threads import a_cold_thread, a_live_thread, page, patch, read, resume, said, say, texts
 
 FAR = 2**62

@@ -19,7 +19,7 @@ from eventstore.remote.store import RemoteThreadStore, open_remote
 from eventstore.remote.url import RemoteUrl
 from eventstore.settings import Settings
 from eventstore.wiring import open_parts, open_store
-from tests.serve.test_tls import written
+from tests.support.certificates import written
 from tests.support.faults import FaultyLog, OvertakenViews
 from tests.support.relay import relay_to
 from tests.support.serve_rig import Rig, a_rig

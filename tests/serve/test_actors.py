@@ -14,8 +14,8 @@ from eventstore.ids import new_thread_id
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.server import Limits
 from eventstore.settings import Settings
-from tests.serve.test_bearers import ONE, TWO, filled
-from tests.serve.test_tls import credentials_of, written
+from tests.support.bearers import ONE, TWO, filled
+from tests.support.certificates import credentials_of, written
 from tests.support.serve_rig import Rig, a_rig
 from tests.support.threads import a_live_thread, archive, say_and_flush
 from tests.support.wire import CodexWire

@@ -21,13 +21,12 @@ from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.server import MIB
 from eventstore.serve.statuses import NotAuthenticated
 from eventstore.settings import Settings
-from tests.serve.test_command import refusal
-from tests.serve.test_tls import written
+from tests.support.bearers import ONE, THREE, TWO, filled
+from tests.support.certificates import written
 from tests.support.serve_rig import a_rig
-from tests.support.serving import a_server
+from tests.support.serving import a_server, refusal
 from tests.support.wire import CodexWire, told
 
-ONE, TWO, THREE = "one-" + "1" * 20, "two-" + "2" * 20, "three-" + "3" * 20
 FILE = f"""
 # who may call
 first  {ONE}
@@ -38,15 +37,6 @@ second {TWO}   # until May
 @pytest.fixture
 def tokens(tmp_path: Path) -> Path:
     return filled(tmp_path / "tokens", FILE)
-
-
-def filled(file: Path, text: str | bytes, *, mode: int = 0o600) -> Path:
-    """Write the file, as somebody does who replaces it."""
-    beside = file.with_suffix(".next")
-    beside.write_bytes(text if isinstance(text, bytes) else text.encode())
-    beside.chmod(mode)
-    beside.replace(file)
-    return file
 
 
 def shown(token: str, *, scheme: str = "Bearer ") -> list[tuple[str, str | bytes]]:

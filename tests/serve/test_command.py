@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sqlite3
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.server import Address
 from eventstore.settings import Settings
 from eventstore.wiring import open_embedded
-from tests.support.serving import ROOT, a_server
+from tests.support.serving import a_server, refusal
 from tests.support.threads import said
 from tests.support.wire import CodexWire, told
 
@@ -31,23 +29,6 @@ from tests.support.wire import CodexWire, told
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(log=f"sqlite:{tmp_path / 'threads.db'}")
-
-
-async def refusal(settings: Settings, *words: str) -> tuple[int | None, str]:
-    """Run `serve`, which has to end by itself; return its exit code and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "eventstore.cli",
-        "serve",
-        *words,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "EVENTSTORE_LOG": settings.log},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert out == b""
-    return process.returncode, err.decode()
 
 
 async def test_it_says_what_codex_has_to_be_told_and_how_well_it_is(settings: Settings, tmp_path: Path) -> None:

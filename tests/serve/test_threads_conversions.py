@@ -36,7 +36,7 @@ from eventstore.ids import ThreadId, new_thread_id
 from eventstore.jsontext import dumps
 from eventstore.serve import answered, asked
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
-from tests.serve.test_conversions import ID, JSON, MOMENT, SOURCE, TEXT, THREAD
+from tests.support.strategies import ID, JSON, MOMENT, SOURCE, TEXT, THREAD
 
 M = TypeVar("M", bound=Message)
 

@@ -17,26 +17,16 @@ from eventstore.serve.server import serving
 from eventstore.serve.tls import TlsFiles, credentials
 from eventstore.settings import Settings
 from eventstore.wiring import open_embedded
-from tests.serve.test_command import refusal
+from tests.support.certificates import credentials_of, written
 from tests.support.codex import CodexHome, app_server, texts
 from tests.support.model import Model
 from tests.support.serve_rig import ANY_PORT
-from tests.support.serving import a_server
+from tests.support.serving import a_server, refusal
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(log=f"sqlite:{tmp_path / 'threads.db'}")
-
-
-def written(folder: Path, authority: trustme.CA, *, client_ca: bool = False) -> TlsFiles:
-    """Write a certificate of the authority's, its key, and the authority's own."""
-    made = authority.issue_cert("127.0.0.1", "localhost")
-    files = TlsFiles(folder / "cert.pem", folder / "key.pem", folder / "ca.pem" if client_ca else None)
-    made.private_key_pem.write_to_path(files.key)
-    files.certificate.write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    return files
 
 
 async def call(address: str, authority: trustme.CA, *, own: trustme.LeafCert | None = None) -> None:
@@ -46,12 +36,6 @@ async def call(address: str, authority: trustme.CA, *, own: trustme.LeafCert | N
     async with grpc.aio.secure_channel(address, trust, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
         create = channel.unary_unary(f"/{SERVICE}/CreateThread")
         await create(pb.CreateThreadRequest(thread_id=new_thread_id()).SerializeToString())
-
-
-def credentials_of(own: trustme.LeafCert | None) -> tuple[bytes | None, bytes | None]:
-    if own is None:
-        return None, None
-    return own.private_key_pem.bytes(), b"".join(part.bytes() for part in own.cert_chain_pems)
 
 
 async def test_a_server_with_a_certificate_serves_those_who_trust_it(settings: Settings, tmp_path: Path) -> None:

@@ -84,3 +84,20 @@ async def a_server(settings: Settings, folder: Path, *words: str) -> AsyncIterat
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def refusal(settings: Settings, *words: str) -> tuple[int | None, str]:
+    """Run `serve`, which has to end by itself; return its exit code and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "eventstore.cli",
+        "serve",
+        *words,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "EVENTSTORE_LOG": settings.log},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert out == b""
+    return process.returncode, err.decode()
