@@ -25,7 +25,7 @@ from eventstore.store import ThreadStore
 from eventstore.wiring import Clustered, open_cluster, open_clustered, worker_on
 from projections.metrics import Metrics
 from projections.worker import Worker
-from tests.support.engines import Through, store_on, untouched
+from tests.support.engines import OpenStores, Through, untouched
 from tests.support.services import joined
 
 PARTITIONS = 2
@@ -34,32 +34,24 @@ _IDLE = 0.05
 """How long a worker's request is held back while there is nothing: each test waits for one when it ends."""
 
 
-class ClusterEngine:
+class ClusterEngine(OpenStores[Clustered]):
     """Stores on one topic of the run's Kafka, with views in the run's Redis (protocol `Engine`)."""
 
     soon = 3.0
 
     def __init__(self) -> None:
+        super().__init__()
         self._settings: Settings | None = None
         self._ends = AsyncExitStack()
-        self._opened: dict[int, tuple[Clustered, AsyncExitStack]] = {}
 
     async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
         settings = await self._begun()
-        stack = AsyncExitStack()
-        parts = await stack.enter_async_context(open_clustered(settings.model_copy(update={"within": within})))
-        store = store_on(parts, through, stack, within=within)
-        self._opened[id(store)] = parts, stack
-        return store
-
-    async def close(self, store: ThreadStore) -> None:
-        _, stack = self._opened.pop(id(store))
-        await stack.aclose()
+        opening = open_clustered(settings.model_copy(update={"within": within}))
+        return await self._open(opening, through, within=within)
 
     async def crash(self, store: ThreadStore) -> None:
-        parts, _ = self._opened[id(store)]
         # The store is not told. What its producer was handed already lands, as packets on their way do.
-        await parts.log.close(within=_WITHIN)  # type: ignore[attr-defined]
+        await self._parts(store).log.close(within=_WITHIN)  # type: ignore[attr-defined]
 
     async def lose_views(self, store: ThreadStore) -> None:
         settings = await self._begun()
@@ -93,9 +85,7 @@ class ClusterEngine:
                 released.set()
 
     async def end(self) -> None:
-        while self._opened:
-            _, (_, stack) = self._opened.popitem()
-            await stack.aclose()
+        await super().end()
         await self._ends.aclose()
 
     async def _begun(self) -> Settings:

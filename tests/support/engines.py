@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from eventstore.ids import ThreadId
@@ -91,32 +91,53 @@ def store_on(parts: Parts, through: Through, stack: AsyncExitStack, *, within: f
     return store
 
 
-class SqliteEngine:
-    """Stores on SQLite: on one file, or each on its own in memory."""
+P = TypeVar("P", bound=Parts)
 
-    soon = 0.3
 
-    def __init__(self, path: str, *, synchronous: Synchronous = "FULL") -> None:
-        self.path = path
-        self._synchronous = synchronous
-        self._opened: dict[int, tuple[Embedded, AsyncExitStack]] = {}
+class OpenStores(Generic[P]):
+    """The stores that an engine has open in this process, and what each stands on."""
 
-    async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
-        stack = AsyncExitStack()
-        settings = Settings(log=f"sqlite:{self.path}", actor="a test", within=within, synchronous=self._synchronous)
-        parts = await stack.enter_async_context(open_embedded(settings))
-        store = store_on(parts, through, stack, within=within)
-        self._opened[id(store)] = parts, stack
-        return store
+    def __init__(self) -> None:
+        self._opened: dict[int, tuple[P, AsyncExitStack]] = {}
 
     async def close(self, store: ThreadStore) -> None:
         _, stack = self._opened.pop(id(store))
         await stack.aclose()
 
+    async def end(self) -> None:
+        while self._opened:
+            _, (_, stack) = self._opened.popitem()
+            await stack.aclose()
+        await asyncio.sleep(0)
+
+    async def _open(self, opening: AbstractAsyncContextManager[P], through: Through, *, within: float) -> ThreadStore:
+        stack = AsyncExitStack()
+        parts = await stack.enter_async_context(opening)
+        store = store_on(parts, through, stack, within=within)
+        self._opened[id(store)] = parts, stack
+        return store
+
+    def _parts(self, store: ThreadStore) -> P:
+        return self._opened[id(store)][0]
+
+
+class SqliteEngine(OpenStores[Embedded]):
+    """Stores on SQLite: on one file, or each on its own in memory (protocol `Engine`)."""
+
+    soon = 0.3
+
+    def __init__(self, path: str, *, synchronous: Synchronous = "FULL") -> None:
+        super().__init__()
+        self.path = path
+        self._synchronous = synchronous
+
+    async def open(self, *, through: Through = untouched, within: float = 30.0) -> ThreadStore:
+        settings = Settings(log=f"sqlite:{self.path}", actor="a test", within=within, synchronous=self._synchronous)
+        return await self._open(open_embedded(settings), through, within=within)
+
     async def crash(self, store: ThreadStore) -> None:
-        parts, _ = self._opened[id(store)]
         # Neither the store nor its views are told. What the file was handed already lands, as packets on their way do.
-        await parts.file.close()
+        await self._parts(store).file.close()
 
     async def lose_views(self, store: ThreadStore) -> None:
         def lose(connection: sqlite3.Connection) -> None:
@@ -124,11 +145,11 @@ class SqliteEngine:
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("UPDATE projection SET generation = generation + 1, checkpoint = 1")
 
-        await self._opened[id(store)][0].file.write(lose)
+        await self._parts(store).file.write(lose)
 
     async def write_record(self, store: ThreadStore, thread_id: ThreadId, record: bytes) -> None:
         row = UUID(thread_id).bytes, record
-        await self._opened[id(store)][0].file.write(
+        await self._parts(store).file.write(
             lambda connection: connection.execute("INSERT INTO log (thread, record) VALUES (?, ?)", row)
         )
 
@@ -140,12 +161,6 @@ class SqliteEngine:
             yield
         finally:
             other.close()
-
-    async def end(self) -> None:
-        while self._opened:
-            _, (_, stack) = self._opened.popitem()
-            await stack.aclose()
-        await asyncio.sleep(0)
 
 
 def sqlite_file(folder: Path) -> Engine:
