@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from random import Random
 
 from hypothesis import Phase, given, settings
@@ -25,7 +23,7 @@ from projections.projector import Projector
 from projections.sqlite_views import SqliteViews
 from tests.support.logs import ListFeed, RandomLog
 from tests.support.partitions import PartitionedFeed, states_to_list
-from tests.support.redis_rig import Contents, Rig, contents, copied, put_back, read_all, rig
+from tests.support.redis_rig import Contents, Rig, contents, copied, fresh, projected, put_back, read_all, rig
 from tests.support.redis_server import RedisServer
 
 LENGTH = 120
@@ -36,21 +34,6 @@ some = settings(max_examples=25, phases=(Phase.explicit, Phase.generate))
 
 def a_log(seed: int, length: int = LENGTH) -> list[Entry]:
     return RandomLog(Random(seed), bad_records=True).write(length)
-
-
-@asynccontextmanager
-async def fresh(server: RedisServer, feed: ListFeed) -> AsyncIterator[Rig]:
-    """Serve views of what the feed holds, on a Redis that held nothing."""
-    with server.client() as client:
-        client.flushall()
-    async with rig(server.url, feed, start=1) as made:
-        await made.serve()
-        yield made
-
-
-async def projected(server: RedisServer, entries: Sequence[Entry]) -> Contents:
-    async with fresh(server, ListFeed(entries)):
-        return contents(server)
 
 
 @some

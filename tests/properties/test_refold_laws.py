@@ -11,7 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-import projections.fold
+import eventstore.judging
 from eventstore.events import Event
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
@@ -20,12 +20,11 @@ from projections.ports import Mark, Snapshot, ThreadChange, ViewWriter
 from projections.projector import Projector
 from projections.refold import refold
 from projections.sqlite_views import SqliteViews
-from tests.properties.test_fold_laws import Tables, projected, sqlite_file, tables
-from tests.properties.test_redis_laws import fresh
-from tests.properties.test_redis_laws import projected as projected_in_redis
 from tests.support.logs import ListFeed, RandomLog
-from tests.support.redis_rig import Contents, contents
+from tests.support.redis_rig import Contents, contents, fresh
+from tests.support.redis_rig import projected as projected_in_redis
 from tests.support.redis_server import RedisServer
+from tests.support.sqlite_tables import Tables, projected, sqlite_file, tables
 
 LENGTH = 80
 a_seed = st.integers(0, 2**32 - 1)
@@ -48,7 +47,7 @@ def an_earlier_version(seed: int, entries: Sequence[Entry]) -> Iterator[None]:
         return step(state, event, offset=offset)
 
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(projections.fold, "step", raising)
+        changed.setattr(eventstore.judging, "step", raising)
         yield
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,13 +12,14 @@ import redis
 
 from eventstore.documents.params import ListThreadsParams
 from eventstore.ids import ThreadId
-from eventstore.ports import EventFeed
+from eventstore.ports import Entry, EventFeed
 from eventstore.state import IndexEntry, ThreadState
 from projections.projector import Projector
 from projections.redis_generations import Generations
 from projections.redis_shards import Shards, open_shards
 from projections.redis_views import RedisViews
 from projections.shared import SharedViews
+from tests.support.logs import ListFeed
 from tests.support.redis_server import RedisServer
 
 NAME = "threads"
@@ -134,3 +135,18 @@ READS: dict[str, Callable[[Rig, ThreadId], Awaitable[object]]] = {
 
 OF_ALL = [name for name in READS if name != "get"]
 """Reads that only the views can answer; of one thread the log can, too."""
+
+
+@asynccontextmanager
+async def fresh(server: RedisServer, feed: ListFeed) -> AsyncIterator[Rig]:
+    """Serve views of what the feed holds, on a Redis that held nothing."""
+    with server.client() as client:
+        client.flushall()
+    async with rig(server.url, feed, start=1) as made:
+        await made.serve()
+        yield made
+
+
+async def projected(server: RedisServer, entries: Sequence[Entry]) -> Contents:
+    async with fresh(server, ListFeed(entries)):
+        return contents(server)

@@ -20,7 +20,7 @@ from eventstore.ports import Entry, ThreadView
 from eventstore.state import Step, step
 from tests.support.logs import ListFeed
 from tests.support.passing import PassingViews
-from tests.unit.test_audit import ONE, appended, archived, created, deleted
+from tests.support.tellings import ONE, appended, archived, created, deleted
 
 SECOND = 1_000_000
 
