@@ -73,7 +73,10 @@ async def refusal(url: KafkaUrl) -> Exception | None:
 
 
 def _said(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__
+    if isinstance(exc, kafka.KafkaError | OSError):
+        return str(exc) or type(exc).__name__
+    # One of Python's own says little without its name: a KeyError no more than the key.
+    return repr(exc)
 
 
 class _Quiet(logging.Filter):
