@@ -152,7 +152,10 @@ def _id_of(caller: pb.Caller) -> str:
 
 
 async def _close(store: EventSourcedThreadStore, thread_id: ThreadId) -> None:
-    """Store and end a live thread; one that cannot be stored now stays live. One never begun in the log is left."""
+    """Store and end a live thread; one that cannot be stored now stays live.
+
+    What was begun and never stored is left behind.
+    """
     try:
         await end_thread(store, thread_id)
     except EventStoreError as exc:
