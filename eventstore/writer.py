@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from eventstore.actor import acting
@@ -81,7 +82,8 @@ class Writer:
         self._answered = asyncio.Event()
         self._abandoned = False
         self._verifying: asyncio.Task[None] | None = None
-        self._ended: EventStoreError | None = None
+        self._ended: Callable[[], EventStoreError] | None = None
+        """Makes the error that says what ended it: one that was raised before would keep what the call was given."""
         self.logged: Position | None = None
         """The latest place at which the log has taken a word of this writer."""
         self._unseen: Position | None = None
@@ -133,7 +135,7 @@ class Writer:
     def must_not_have_ended(self) -> None:
         """Raise what ended the writer, if anything did."""
         if self._ended is not None:
-            raise self._ended
+            raise self._ended()
 
     def close(self, occurred_at: int) -> None:
         """Queue the writer's last word."""
@@ -298,33 +300,39 @@ class Writer:
             return
         self.must_not_have_ended()
         if state.head.lifecycle is Lifecycle.DELETED:
-            self._end(ThreadNotFound(self.thread_id))
+            self._end(partial(ThreadNotFound, self.thread_id))
         first, logged_at = self._outbox.waiting[0].event, self._outbox.waiting[0].position
         # Where the thread starts at its creation by this writer, it is only forgotten that it was one of its writers.
         if isinstance(first, ThreadCreated) and (logged_at is None or logged_at.offset != state.start):
             self._end(
-                ThreadExists(
-                    f"thread {self.thread_id} exists already; discard it here, then resume it, or take a fresh id"
+                partial(
+                    ThreadExists,
+                    f"thread {self.thread_id} exists already; discard it here, then resume it, or take a fresh id",
                 )
             )
         if isinstance(first, WriterOpened):
-            self._end(LostRace(f"another writer took thread {self.thread_id} over at the same time; resume it again"))
+            self._end(
+                partial(LostRace, f"another writer took thread {self.thread_id} over at the same time; resume it again")
+            )
         if admitted is None:
             self._end(
-                OutcomeUnknown(
-                    f"thread {self.thread_id} was taken over many times since; read its history to see what counted"
+                partial(
+                    OutcomeUnknown,
+                    f"thread {self.thread_id} was taken over many times since; read its history to see what counted",
                 )
             )
         if not current:
             self._end(
-                WriterFenced(f"another writer took thread {self.thread_id} over; discard it here, then resume it")
+                partial(
+                    WriterFenced, f"another writer took thread {self.thread_id} over; discard it here, then resume it"
+                )
             )
         self._outbox.send_all_again()
 
-    def _end(self, error: EventStoreError) -> None:
-        self._ended = error
+    def _end(self, made: Callable[[], EventStoreError]) -> None:
+        self._ended = made
         self._outbox.clear()
-        raise error
+        raise made()
 
     async def verify(self, *, within: float) -> None:
         """Have all that was said judged, as far as that can be had within so many seconds."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from weakref import ReferenceType, ref
 
 import pytest
 
-from eventstore import ThreadStore
+from eventstore import AppendThreadItemsParams, ThreadStore
 from eventstore.errors import EventStoreError, WriterFenced
 from tests.support.engines import Engine
 from tests.support.faults import FaultyLog
@@ -56,6 +58,25 @@ async def test_a_fenced_writer_stays_fenced_until_it_resumes(store: ThreadStore,
     await store.flush_thread(thread_id)
 
     assert ["hello", "back"] == await said(elsewhere, thread_id)
+
+
+async def test_what_a_fenced_writer_refuses_is_not_kept(store: ThreadStore, elsewhere: ThreadStore) -> None:
+    thread_id = await a_live_thread(store)
+    await resumed_elsewhere(elsewhere, thread_id)
+    with pytest.raises(WriterFenced):
+        await say_and_flush(store, thread_id, "void")
+
+    async def refused() -> ReferenceType[AppendThreadItemsParams]:
+        params = AppendThreadItemsParams(thread_id=thread_id, items=(user_message("void too"),))
+        with pytest.raises(WriterFenced):
+            await store.append_items(params)
+        return ref(params)
+
+    given = [await refused() for _ in range(4)]
+    gc.collect()
+
+    # Of the last one, a task that is ending may know still.
+    assert [None] * 3 == [params() for params in given[:-1]]
 
 
 async def test_what_was_logged_before_the_takeover_counts(store: ThreadStore, elsewhere: ThreadStore) -> None:
