@@ -15,7 +15,7 @@ from eventstore.actor import acting
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
 from eventstore.documents.items import Position
 from eventstore.documents.params import ArchiveThreadParams, DeleteThreadParams
-from eventstore.errors import OutcomeUnknown, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
+from eventstore.errors import OutcomeUnknown, Unavailable, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
 from eventstore.events import (
     Field,
     MetadataPatched,
@@ -27,7 +27,8 @@ from eventstore.history import readable, replayed, state_at
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import must_fit
-from eventstore.state import UNKNOWN_THREAD, ThreadState
+from eventstore.state import ThreadState
+from eventstore.writer import FOR_THE_VIEWS
 
 _CommandEvent = MetadataPatched | ThreadArchived | ThreadUnarchived | ThreadDeleted
 _Check = Callable[[ThreadView | None], ThreadView]
@@ -128,10 +129,14 @@ class Commands:
             WrongExpectedVersion: The thread is not at the expected version.
             UnreadableEvent: The thread is frozen.
             AppendTooLarge: The reason can never be logged.
-            OutcomeUnknown: The time ran out.
+            LogUnavailable: Nothing was logged.
+            ViewsUnavailable: Nothing was logged.
+            ViewsBehind: It counts, and the views were not brought up to it.
+            OutcomeUnknown: It may be logged, and its verdict could not be had in time.
         """
         deadline = time.monotonic() + self._within
-        view = check(await self._views.get(thread_id))
+        view = check(await self._looked_at(thread_id))
+        may_be_logged = False
         while (left := deadline - time.monotonic()) > 0:
             readable(thread_id, view.state)
             event = make(view.state.head)
@@ -141,12 +146,16 @@ class Commands:
                 (position,) = await self._log.append([event], within=left)
             except OutcomeUnknown:
                 # Sent again under the same id it counts once, however often it was logged.
-                await asyncio.sleep(min(left, _AGAIN_AFTER))
+                may_be_logged = True
+                await asyncio.sleep(min(max(0.0, deadline - time.monotonic()), _AGAIN_AFTER))
                 continue
-            seen, behind = await self._seen(position, thread_id, within=left)
-            if seen is not None and await self._counted(event, position, seen.state.head):
-                if behind is not None:
-                    raise behind
+            except Unavailable as exc:
+                if may_be_logged:
+                    raise self._unknown(thread_id, str(exc)) from exc
+                raise
+            may_be_logged = True
+            seen, counts = await self._judged(event, position, view, deadline)
+            if seen is not None and counts:
                 return Counted(seen.state, position)
             # Refused when it was folded; judged again by what the head says now, it is known why.
             view = check(seen)
@@ -161,33 +170,68 @@ class Commands:
                     continue
                 case _:
                     assert_never(verdict)
-        raise OutcomeUnknown(
-            f"no verdict on the command for thread {thread_id} within {self._within:g} s; read the thread"
+        raise self._unknown(thread_id, f"within {self._within:g} s")
+
+    async def _looked_at(self, thread_id: ThreadId) -> ThreadView | None:
+        try:
+            async with asyncio.timeout(self._within):
+                return await self._views.get(thread_id)
+        except TimeoutError as exc:
+            raise ViewsUnavailable(
+                f"the views did not show thread {thread_id} within {self._within:g} s; try again"
+            ) from exc
+
+    async def _judged(
+        self, event: _CommandEvent, position: Position, view: ThreadView, deadline: float
+    ) -> tuple[ThreadView | None, bool]:
+        """Return the thread as of the position, and whether the command counts, which was made upon `view`.
+
+        Raises:
+            ViewsBehind: It counts, and the views were not brought up to it.
+            OutcomeUnknown: Neither views nor log answered in time.
+        """
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                seen, behind = await self._seen(position, event.thread_id, view, deadline)
+                counts = seen is not None and await self._counted(event, position, view, seen.state.head)
+        except (Unavailable, TimeoutError) as exc:
+            raise self._unknown(event.thread_id, str(exc) or f"within {self._within:g} s") from exc
+        if counts and behind is not None:
+            raise behind
+        return seen, counts
+
+    def _unknown(self, thread_id: ThreadId, why: str) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"no verdict on the command for thread {thread_id}, which may count ({why}); "
+            "read the thread before you repeat it"
         )
 
     async def _seen(
-        self, position: Position, thread_id: ThreadId, *, within: float
+        self, position: Position, thread_id: ThreadId, view: ThreadView, deadline: float
     ) -> tuple[ThreadView | None, ViewsBehind | None]:
-        """Return the thread as of the position: from the views or, if these are behind, from the log."""
-        if self._durable:
-            # As soon as it counts, wherever that is to be seen.
-            return await self._views.get(thread_id, at_least=position.offset + 1), None
-        try:
-            return await self._views.reach(position, thread_id, within=within), None
-        except (ViewsBehind, ViewsUnavailable) as exc:
-            state = await state_at(self._feed, thread_id, position)
-            told = ViewsBehind(
-                f"the command for thread {thread_id} is written at {position} and counts: do not repeat it; {exc}"
-            )
-            return ThreadView(state, position.offset + 1), told
+        """Return the thread as of the position: from the views or, if these are behind, from the log behind `view`."""
+        behind = None
+        if not self._durable:
+            within = max(0.0, deadline - time.monotonic()) * FOR_THE_VIEWS
+            try:
+                return await self._views.reach(position, thread_id, within=within), None
+            except (ViewsBehind, ViewsUnavailable) as exc:
+                behind = ViewsBehind(
+                    f"the command for thread {thread_id} is written at {position} and counts: do not repeat it; {exc}"
+                )
+        state = await state_at(self._feed, thread_id, position, since=view)
+        return ThreadView(state, max(view.checkpoint, position.offset + 1)), behind
 
-    async def _counted(self, event: _CommandEvent, position: Position, head: Head) -> bool:
-        """Say whether the command was admitted; where so many followed that the head forgot it, the log is asked."""
+    async def _counted(self, event: _CommandEvent, position: Position, view: ThreadView, head: Head) -> bool:
+        """Say whether the command, made upon `view`, was admitted.
+
+        Where so many followed that the head forgot it, the log is asked: it was not admitted before that view.
+        """
         if event.event_id in head.commands:
             return True
         if head.commands_total - event.commands_seen <= RECENT_COMMANDS:
             return False
-        judged = replayed(self._feed, event.thread_id, UNKNOWN_THREAD, start=0, stop=position.offset + 1)
+        judged = replayed(self._feed, event.thread_id, view.state, start=view.checkpoint, stop=position.offset + 1)
         return any(
             [said.event_id == event.event_id and isinstance(done.verdict, Admitted) async for _, said, done in judged]
         )

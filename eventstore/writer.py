@@ -35,7 +35,7 @@ from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import size_of, split
 from eventstore.state import ThreadState
 
-_FOR_THE_VIEWS = 0.8
+FOR_THE_VIEWS = 0.8
 """The share of the time that is left in which the views may answer; the rest is for asking the log instead."""
 VERIFY_WHEN_WAITING = 256
 """Unverified events at which verification begins unasked."""
@@ -217,7 +217,7 @@ class Writer:
         if not self._durable:
             left = max(0.0, deadline - time.monotonic())
             try:
-                view = await self._views.reach(position, self.thread_id, within=left * _FOR_THE_VIEWS)
+                view = await self._views.reach(position, self.thread_id, within=left * FOR_THE_VIEWS)
             except (ViewsBehind, ViewsUnavailable) as exc:
                 behind = self._behind(position, exc)
             else:
@@ -235,7 +235,7 @@ class Writer:
         if self._known is UNSEEN and self._durable:
             # What the views know already need not be read either. They were not asked yet, and may be away.
             with suppress(ViewsUnavailable, TimeoutError):
-                async with asyncio.timeout((deadline - time.monotonic()) * _FOR_THE_VIEWS / 2):
+                async with asyncio.timeout((deadline - time.monotonic()) * FOR_THE_VIEWS / 2):
                     return self._judged(await self._views.get(self.thread_id, at_least=position.offset + 1))
         state = await state_at(self._feed, self.thread_id, position, since=self._known)
         return self._judged(ThreadView(state, max(self._known.checkpoint, position.offset + 1)))

@@ -31,7 +31,7 @@ from eventstore.errors import (
 from eventstore.events import Event, Field, MetadataPatched, ThreadArchived, ThreadUnarchived
 from eventstore.ids import ThreadId, new_event_id, new_thread_id
 from eventstore.moments import moment
-from eventstore.ports import Entry
+from eventstore.ports import Entry, ThreadView
 from eventstore.settings import Settings
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import SqliteFeed, key_of
@@ -414,6 +414,26 @@ async def test_a_durable_store_acknowledges_what_counts_without_the_views(
 
         assert ["one", "two"] == await said(elsewhere.store, thread_id)
         assert "named" == (await read(elsewhere.store, thread_id)).name
+
+
+async def test_a_durable_command_has_its_verdict_when_the_views_go_away(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looks = EmbeddedViews.get, 0
+
+    async def once(views: EmbeddedViews, thread_id: ThreadId, **asked: Any) -> ThreadView | None:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            raise ViewsUnavailable("ordered by the test")
+        return await look(views, thread_id, **asked)
+
+    settings = Settings(log=f"sqlite:{path}", actor="a test", durable=True)
+    async with open_embedded(settings) as parts:
+        thread_id = await a_cold_thread(parts.store)
+        monkeypatch.setattr(EmbeddedViews, "get", once)
+
+        assert ("named", 1) == ((await patch(parts.store, thread_id, name="named")).name, looks)
 
 
 async def test_a_frozen_thread_whose_records_are_missing_is_not_folded_anew(parts: Embedded) -> None:

@@ -72,11 +72,12 @@ async def _answered(held: asyncio.Event, within: float) -> None:
 
 
 class WatchedFeed(PassingFeed):
-    """A feed that counts the entries it gave, and before whose next end or fetch something else happens."""
+    """A feed that counts the entries it gave, and before whose next end, replay or fetch something else happens."""
 
     def __init__(self) -> None:
         self.entries = 0
         self.before_end: Callable[[], Awaitable[object]] | None = None
+        self.before_replay: Callable[[], Awaitable[object]] | None = None
         self.before_fetch: Callable[[], Awaitable[object]] | None = None
 
     def through(self, ports: Ports) -> Ports:
@@ -93,6 +94,9 @@ class WatchedFeed(PassingFeed):
         return self._counted(await super().read(partition, start=start, limit=limit))
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
+        if self.before_replay is not None:
+            happens, self.before_replay = self.before_replay, None
+            await happens()
         async for entries in super().replay(thread_id, start=start, stop=stop):
             yield self._counted(entries)
 
@@ -117,6 +121,8 @@ class OvertakenViews(PassingViews):
         self.forgetful = False
         """While true, they do not know where a thread's records lie."""
         self.before_reach: Callable[[], Awaitable[object]] | None = None
+        self.within = 0.0
+        """Seconds that were given for the last position to be reached."""
         self.fired = 0
 
     def through(self, ports: Ports) -> Ports:
@@ -124,6 +130,7 @@ class OvertakenViews(PassingViews):
         return replace(ports, views=self)
 
     async def reach(self, position: Position, thread_id: ThreadId, *, within: float) -> ThreadView | None:
+        self.within = within
         if self.before_reach is not None:
             happens, self.before_reach = self.before_reach, None
             self.fired += 1
