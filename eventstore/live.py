@@ -84,7 +84,10 @@ class LiveThread:
     past_known: bool = True
     """Whether `append_ids` holds those of the writers before."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Makes what was called later wait for an append that has to look something up first."""
+    """Makes what was called later wait for an append that has to look something up first.
+
+    Whoever has it gives it back by its own deadline, so that nobody behind waits for longer than its own.
+    """
     opening: bool = False
     closing: bool = False
 
@@ -189,12 +192,18 @@ class LiveThreads:
         queued: Unverified | None = None
         async with live.turn:
             may_repeat = params.append_id is not None and not is_fresh
-            repeated = may_repeat and await self._is_repetition(live, append_id)
+            repeated = may_repeat and await self._is_repetition(live, append_id, deadline)
             if repeated:
                 live.writer.must_not_have_ended()
             else:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise LogUnavailable(
+                        f"append {append_id} is not queued: others of thread {params.thread_id} were before it for "
+                        f"{self._within:g} s; try again"
+                    )
                 if live.creation is None:
-                    await self._memory.make_room(within=deadline - time.monotonic())
+                    await self._memory.make_room(within=left)
                 if self._threads.get(params.thread_id) is not live:
                     raise ThreadNotFound(params.thread_id)  # it was ended meanwhile
                 queued = self._queue(live, kept, append_id)
@@ -218,7 +227,7 @@ class LiveThreads:
                 self._memory.unstored -= live.unstored_bytes
                 live.store()
             seq = live.writer.last_seq
-        await live.writer.settle(seq, within=deadline - time.monotonic())
+        await live.writer.settle(seq, within=self._within, deadline=deadline)
         return self._token_of(live)
 
     async def shutdown(self, thread_id: ThreadId) -> str | None:
@@ -237,7 +246,7 @@ class LiveThreads:
                 raise
             live.writer.close(_now_micros())
             try:
-                await live.writer.settle(live.writer.last_seq, within=deadline - time.monotonic())
+                await live.writer.settle(live.writer.last_seq, within=self._within, deadline=deadline)
             except (WriterFenced, ThreadNotFound):
                 # Everything of ours counts already, and the thread is another's: there is nothing left to close.
                 live.writer.abandon()
@@ -327,21 +336,33 @@ class LiveThreads:
                 f"append {append_id} is queued and not in the log yet ({exc}); flush the thread to send it again"
             ) from exc
 
-    async def _is_repetition(self, live: LiveThread, append_id: EventId) -> bool:
+    async def _is_repetition(self, live: LiveThread, append_id: EventId, deadline: float) -> bool:
         """Say whether the named append was made before, by this writer or any before it.
 
         No other writer can add one meanwhile: whoever does, fences this one.
+
+        Raises:
+            LogUnavailable: That could not be read in time; nothing was queued.
         """
         if append_id not in live.append_ids and not live.past_known:
-            live.append_ids |= await self._past_append_ids(live.writer.thread_id)
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    live.append_ids |= await self._past_append_ids(live.writer)
+            except TimeoutError as exc:
+                raise LogUnavailable(
+                    f"append {append_id} is not queued: whether thread {live.writer.thread_id} has it already could "
+                    f"not be read within {self._within:g} s; try again"
+                ) from exc
             live.past_known = True
         return append_id in live.append_ids
 
-    async def _past_append_ids(self, thread_id: ThreadId) -> set[str]:
-        end = await self._feed.end(self._feed.partition_of(thread_id))
+    async def _past_append_ids(self, writer: Writer) -> set[str]:
+        end = await self._feed.end(self._feed.partition_of(writer.thread_id))
         return {
             event.event_id
-            async for _, event, done in replayed(self._feed, thread_id, UNKNOWN_THREAD, start=0, stop=end)
+            async for _, event, done in replayed(
+                self._feed, writer.thread_id, UNKNOWN_THREAD, start=writer.start, stop=end
+            )
             if isinstance(event, ItemsAppended) and isinstance(done.verdict, Admitted)
         }
 

@@ -103,6 +103,11 @@ class Writer:
         """The seq of the last event said."""
         return self._next_seq - 1
 
+    @property
+    def start(self) -> int:
+        """The offset of the thread's first record; 0 while that is not known."""
+        return max(0, self._known.state.start)
+
     def create(self, session_meta: Item, forked_from_id: ThreadId | None, occurred_at: int) -> None:
         """Queue the thread's creation."""
         event = ThreadCreated(**self._envelope(occurred_at), session_meta=session_meta, forked_from_id=forked_from_id)
@@ -169,10 +174,11 @@ class Writer:
         if self._outbox.is_full():
             await self.settle(self._outbox.waiting[len(self._outbox.waiting) // 2].event.writer_seq, within=within)
 
-    async def settle(self, seq: int, *, within: float) -> ThreadState | None:
+    async def settle(self, seq: int, *, within: float, deadline: float | None = None) -> ThreadState | None:
         """Wait until everything up to `seq` is logged, judged and in the views; return the thread as of then.
 
-        Returns None when that was known before.
+        Returns None when that was known before. Of the `within` seconds something was used up already where there is a
+        `deadline`, by the monotonic clock.
 
         Raises:
             WriterFenced: Another writer took the thread over before.
@@ -183,7 +189,7 @@ class Writer:
             ViewsBehind: It is written and counts in the log, and the views were not brought up to it.
             OutcomeUnknown: The time ran out before the verdict.
         """
-        deadline = time.monotonic() + within
+        deadline = deadline or time.monotonic() + within
         state = None
         while self._admitted < seq:
             self.must_not_have_ended()

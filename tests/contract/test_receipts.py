@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from uuid import uuid4
 
 import pytest
 
 from eventstore import Receipt, ThreadStore
-from eventstore.errors import OutcomeUnknown, WriterFenced
+from eventstore.errors import LogUnavailable, OutcomeUnknown, WriterFenced
 from tests.support.engines import Engine
-from tests.support.faults import FaultyLog
+from tests.support.faults import FaultyLog, WatchedFeed
 from tests.support.threads import (
+    a_cold_thread,
     a_live_thread,
     append,
     created,
+    page,
     resume,
     resumed_elsewhere,
     said,
@@ -104,6 +107,54 @@ async def test_a_large_append_repeated_adds_nothing(store: ThreadStore) -> None:
     assert (await append(store, thread_id, *items, append_id=name)).appended == 0
     await store.flush_thread(thread_id)
     assert len(await said(store, thread_id)) == 5
+
+
+async def test_the_past_of_a_resumed_thread_is_read_once_and_from_its_start(engine: Engine) -> None:
+    feed = WatchedFeed()
+    store = await engine.open(through=feed.through)
+    await a_cold_thread(store, "another thread lies before it")
+    thread_id = await a_cold_thread(store)
+    await resume(store, thread_id)
+    feed.replays.clear()
+
+    for number in range(3):
+        assert (await say(store, thread_id, f"{number}", append_id=an_id())).appended == 1
+
+    (start,) = feed.replays
+    assert start == (await page(store, thread_id, page_size=1)).items[0].position.offset
+
+
+async def test_appends_that_wait_for_the_past_of_a_thread_all_end_by_their_deadline(engine: Engine) -> None:
+    """Promise 8. Nothing hangs: "every call ends within its deadline"."""
+    feed, within = WatchedFeed(), 1.0
+    store = await engine.open(through=feed.through, within=within)
+    thread_id = await a_cold_thread(store)
+    await resume(store, thread_id)
+    names = [an_id() for _ in range(4)]
+    fired = 0
+
+    async def never() -> None:
+        nonlocal fired
+        fired += 1
+        feed.before_end = never
+        await asyncio.Event().wait()
+
+    feed.before_end = never
+    begun = time.monotonic()
+    async with asyncio.timeout(20):
+        outcomes = await asyncio.gather(
+            *(say(store, thread_id, "once", append_id=name) for name in names), return_exceptions=True
+        )
+    took = time.monotonic() - begun
+    feed.before_end = None
+
+    assert fired >= 1
+    assert {LogUnavailable, OutcomeUnknown} >= {type(outcome) for outcome in outcomes}
+    assert took < 2 * within
+    for name in names:
+        await say(store, thread_id, "once", append_id=name)
+    await store.flush_thread(thread_id)
+    assert ["hello", *["once"] * 4] == await said(store, thread_id)
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])

@@ -79,6 +79,8 @@ class WatchedFeed(PassingFeed):
         self.before_end: Callable[[], Awaitable[object]] | None = None
         self.before_replay: Callable[[], Awaitable[object]] | None = None
         self.before_fetch: Callable[[], Awaitable[object]] | None = None
+        self.replays: list[int] = []
+        """The offsets from which threads were replayed."""
 
     def through(self, ports: Ports) -> Ports:
         self.feed = ports.feed
@@ -94,6 +96,7 @@ class WatchedFeed(PassingFeed):
         return self._counted(await super().read(partition, start=start, limit=limit))
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
+        self.replays.append(start)
         if self.before_replay is not None:
             happens, self.before_replay = self.before_replay, None
             await happens()
