@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -88,8 +89,11 @@ class LiveThread:
 
     Whoever has it gives it back by its own deadline, so that nobody behind waits for longer than its own.
     """
+    ending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Makes a shutdown wait for one that has begun."""
     opening: bool = False
     closing: bool = False
+    """Whether nothing more is taken; outside a shutdown, that the writer's last word was said."""
 
     def store(self) -> None:
         """Hand creation and queued appends to the writer; no await, so nothing can come between."""
@@ -231,26 +235,29 @@ class LiveThreads:
         return self._token_of(live)
 
     async def shutdown(self, thread_id: ThreadId) -> str | None:
-        """Flush and say the last word; return the consistency token of all that was said, None if nothing is stored."""
+        """Flush and say the last word; return the consistency token of all that was said, None if nothing is stored.
+
+        Of shutdowns at a time one ends the thread and the others return the same; where it fails, the next one tries.
+        """
         live = self._live(thread_id)
         deadline = time.monotonic() + self._within
-        if live.closing:
-            # An earlier shutdown failed after the writer's last word was said: only its verdict is missing.
-            await live.writer.settle(live.writer.last_seq, within=self._within)
-        elif live.creation is None or live.queued:
-            live.closing = True
-            try:
-                await self.flush(thread_id, deadline=deadline)
-            except BaseException:
-                live.closing = False
-                raise
-            live.writer.close(_now_micros())
-            try:
-                await live.writer.settle(live.writer.last_seq, within=self._within, deadline=deadline)
-            except (WriterFenced, ThreadNotFound):
-                # Everything of ours counts already, and the thread is another's: there is nothing left to close.
-                live.writer.abandon()
-        self._forget(thread_id, live)
+        async with live.ending:
+            if not live.closing and (live.creation is None or live.queued):
+                if self._live(thread_id) is not live:
+                    raise ThreadNotFound(thread_id)  # it was discarded meanwhile
+                live.closing = True
+                try:
+                    await self.flush(thread_id, deadline=deadline)
+                except BaseException:
+                    live.closing = False
+                    raise
+                live.writer.close(_now_micros())
+            if live.closing:
+                # Where it was another's shutdown, or one that failed then, only its last word's verdict is missing. If
+                # the thread is another writer's, or deleted, all of ours counts already, and there is nothing to close.
+                with suppress(WriterFenced, ThreadNotFound):
+                    await live.writer.settle(live.writer.last_seq, within=self._within, deadline=deadline)
+            self._forget(thread_id, live)
         return self._token_of(live)
 
     def discard(self, thread_id: ThreadId) -> None:

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from eventstore import CreateThreadParams, ListThreadsParams, ThreadStore, new_thread_id
-from eventstore.errors import InvalidRequest, ThreadExists, ThreadNotFound
+from eventstore.errors import InvalidRequest, ThreadExists, ThreadNotFound, ViewsBehind
 from eventstore.ids import ThreadId
 from tests.support.engines import Engine
-from tests.support.faults import FaultyLog
+from tests.support.faults import FaultyLog, OvertakenViews
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -21,6 +21,7 @@ from tests.support.threads import (
     page,
     read,
     resume,
+    resumed_elsewhere,
     said,
     say,
     user_message,
@@ -235,6 +236,51 @@ async def test_two_shutdowns_at_a_time_end_the_thread_once(store: ThreadStore) -
     assert str in map(type, outcomes)
     assert {type(outcome) for outcome in outcomes} <= {str, ThreadNotFound}
     assert ["one", "two"] == await said(store, thread_id)
+
+
+async def test_of_two_shutdowns_at_a_time_the_second_ends_what_the_first_could_not(engine: Engine) -> None:
+    log, views = FaultyLog(), OvertakenViews()
+    store = await engine.open(through=lambda ports: views.through(log.through(ports)))
+    thread_id = await created(store)
+    await say(store, thread_id, "one")
+    second: list[asyncio.Task[str | None]] = []
+
+    async def it_begins_and_the_views_fall_behind() -> None:
+        second.append(asyncio.create_task(store.shutdown_thread(thread_id)))
+        await asyncio.sleep(0)
+        raise ViewsBehind("ordered by the test")
+
+    views.before_reach = it_begins_and_the_views_fall_behind
+    with pytest.raises(ViewsBehind):
+        await store.shutdown_thread(thread_id)
+    await second[0]
+
+    assert (1, 2) == (views.fired, log.appends), "the last word too was said"
+    assert ["one"] == await said(store, thread_id)
+    with pytest.raises(ThreadNotFound):
+        await store.flush_thread(thread_id)
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+async def test_a_shutdown_whose_last_word_failed_ends_a_thread_that_is_anothers_now(
+    engine: Engine, elsewhere: ThreadStore, lost: str
+) -> None:
+    log = FaultyLog()
+    store = await engine.open(through=log.through)
+    thread_id = await a_live_thread(store, "one")
+    (log.lose_requests if lost == "request" else log.lose_answers)(1)
+    with pytest.raises(Exception, match="ordered by the test"):
+        await store.shutdown_thread(thread_id)
+    await resumed_elsewhere(elsewhere, thread_id)
+
+    await store.shutdown_thread(thread_id)
+
+    assert log.fired == 1
+    with pytest.raises(ThreadNotFound):
+        await store.flush_thread(thread_id)
+    await say(elsewhere, thread_id, "two")
+    await elsewhere.flush_thread(thread_id)
+    assert ["one", "two"] == await said(elsewhere, thread_id)
 
 
 async def test_many_live_threads_do_not_disturb_each_other(store: ThreadStore) -> None:
