@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -43,6 +43,7 @@ from eventstore.jsontext import MalformedJson
 from eventstore.memory import Memory
 from eventstore.outbox import Unverified
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+from eventstore.repetition import AppendIds
 from eventstore.splitting import split
 from eventstore.state import UNKNOWN_THREAD
 from eventstore.tokens import token_at
@@ -80,10 +81,7 @@ class LiveThread:
     creation: Creation | None = None
     """Of a thread that is not stored yet."""
     queued: list[Queued] = field(default_factory=list)
-    append_ids: set[str] = field(default_factory=set)
-    """Appends of this writer and, once asked for, those in the history."""
-    past_known: bool = True
-    """Whether `append_ids` holds those of the writers before."""
+    append_ids: AppendIds = field(default_factory=lambda: AppendIds(are_all_known=True))
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Makes what was called later wait for an append that has to look something up first.
 
@@ -104,6 +102,11 @@ class LiveThread:
             with acting_as(queued.actor):
                 self.writer.append(queued.items, queued.append_id, queued.occurred_at)
         self.creation, self.queued = None, []
+
+    @property
+    def unverified_appends(self) -> list[EventId]:
+        """The ids of the appends that are queued, or said and not known to count."""
+        return [queued.append_id for queued in self.queued] + self.writer.unverified
 
     @property
     def unstored_bytes(self) -> int:
@@ -174,7 +177,7 @@ class LiveThreads:
             self._new_writer(params.thread_id),
             params.event_persistence_mode,
             ThreadHistoryMode.LEGACY,
-            past_known=False,
+            append_ids=AppendIds(are_all_known=False),
             opening=True,
         )
         self._threads[params.thread_id] = live
@@ -211,7 +214,7 @@ class LiveThreads:
                 if self._threads.get(params.thread_id) is not live:
                     raise ThreadNotFound(params.thread_id)  # it was ended meanwhile
                 queued = self._queue(live, kept, append_id)
-                live.append_ids.add(append_id)
+                live.append_ids.say(append_id)
         await self._send(live, append_id, deadline)
         # What a repetition repeats lies before all that this writer said.
         position = queued.position if queued is not None else live.writer.logged
@@ -351,27 +354,41 @@ class LiveThreads:
         Raises:
             LogUnavailable: That could not be read in time; nothing was queued.
         """
-        if append_id not in live.append_ids and not live.past_known:
-            try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    live.append_ids |= await self._past_append_ids(live.writer)
-            except TimeoutError as exc:
-                raise LogUnavailable(
-                    f"append {append_id} is not queued: whether thread {live.writer.thread_id} has it already could "
-                    f"not be read within {self._within:g} s; try again"
-                ) from exc
-            live.past_known = True
-        return append_id in live.append_ids
+        known = live.append_ids.has(append_id)
+        if known is not None:
+            return known
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await self._looked_for(live, append_id)
+        except TimeoutError as exc:
+            raise LogUnavailable(
+                f"append {append_id} is not queued: whether thread {live.writer.thread_id} has it already could "
+                f"not be read within {self._within:g} s; try again"
+            ) from exc
 
-    async def _past_append_ids(self, writer: Writer) -> set[str]:
+    async def _looked_for(self, live: LiveThread, append_id: EventId) -> bool:
+        # In this order: what is verified meanwhile lies before an end that is asked for afterwards.
+        unverified = live.unverified_appends
+        if append_id in unverified:
+            return True
+        is_there = False
+        for said in unverified:
+            live.append_ids.hear(said)
+        if live.creation is None:
+            async for past in self._past_appends(live.writer):
+                live.append_ids.hear(past)
+                is_there = is_there or past == append_id
+        live.append_ids.are_all_known = True
+        return is_there
+
+    async def _past_appends(self, writer: Writer) -> AsyncIterator[EventId]:
+        """Yield the ids of all appends that count."""
         end = await self._feed.end(self._feed.partition_of(writer.thread_id))
-        return {
-            event.event_id
-            async for _, event, done in replayed(
-                self._feed, writer.thread_id, UNKNOWN_THREAD, start=writer.start, stop=end
-            )
-            if isinstance(event, ItemsAppended) and isinstance(done.verdict, Admitted)
-        }
+        async for _, event, done in replayed(
+            self._feed, writer.thread_id, UNKNOWN_THREAD, start=writer.start, stop=end
+        ):
+            if isinstance(event, ItemsAppended) and isinstance(done.verdict, Admitted):
+                yield event.event_id
 
 
 def _may_resume(view: ThreadView, include_archived: bool) -> bool:

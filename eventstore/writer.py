@@ -99,6 +99,11 @@ class Writer:
         return self._outbox.size
 
     @property
+    def unverified(self) -> list[EventId]:
+        """The ids of what was said and is not known to count."""
+        return [waiting.event.event_id for waiting in self._outbox.waiting]
+
+    @property
     def last_seq(self) -> int:
         """The seq of the last event said."""
         return self._next_seq - 1

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from eventstore import Receipt, ThreadStore
+from eventstore import Receipt, ThreadStore, repetition
 from eventstore.errors import LogUnavailable, OutcomeUnknown, WriterFenced
 from tests.support.engines import Engine
 from tests.support.faults import FaultyLog, WatchedFeed
@@ -95,6 +95,45 @@ async def test_a_repetition_in_another_process_adds_nothing(store: ThreadStore, 
     await elsewhere.flush_thread(thread_id)
 
     assert ["hello", "once"] == await said(store, thread_id)
+
+
+async def test_named_appends_are_known_however_many_there_were(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repetition, "EXACTLY", 3)
+    thread_id, names = await created(store), [an_id() for _ in range(15)]
+
+    async def repeated_and_said(some: list[str]) -> None:
+        for name in some:
+            assert 1 == (await say(store, thread_id, name, append_id=name)).appended
+        for name in names[: names.index(some[-1]) + 1]:
+            assert 0 == (await say(store, thread_id, name, append_id=name)).appended
+
+    await repeated_and_said(names[:5])
+    await store.flush_thread(thread_id)
+    await repeated_and_said(names[5:10])
+    await store.shutdown_thread(thread_id)
+    await resume(store, thread_id)
+    await repeated_and_said(names[10:])
+    await store.flush_thread(thread_id)
+
+    assert names == await said(store, thread_id)
+
+
+async def test_names_the_store_gave_are_known_however_many_there_were(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repetition, "EXACTLY", 3)
+    thread_id = await created(store)
+    receipts = [await say(store, thread_id, f"{number}") for number in range(5)]
+    await store.flush_thread(thread_id)
+    receipts += [await say(store, thread_id, f"{number}") for number in range(5, 10)]
+
+    again = [await say(store, thread_id, "again", append_id=receipt.append_id) for receipt in receipts]
+    await store.flush_thread(thread_id)
+
+    assert {0} == {receipt.appended for receipt in again}
+    assert [f"{number}" for number in range(10)] == await said(store, thread_id)
 
 
 async def test_a_large_append_repeated_adds_nothing(store: ThreadStore) -> None:
