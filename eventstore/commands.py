@@ -86,8 +86,9 @@ class Commands:
         *,
         version: int | None = None,
         occurred_at: int | None = None,
+        deadline: float | None = None,
     ) -> Counted:
-        """Set or clear the fields.
+        """Set or clear the fields; by the `deadline` on the monotonic clock, if the call it belongs to began before.
 
         Raises:
             AppendTooLarge: The fields can never be logged.
@@ -95,7 +96,10 @@ class Commands:
         must_fit("".join(field.value or "" for field in fields))
         envelope = self._envelope(thread_id, version, occurred_at)
         return await self._say(
-            thread_id, check, lambda head: MetadataPatched(**envelope, commands_seen=head.commands_total, fields=fields)
+            thread_id,
+            check,
+            lambda head: MetadataPatched(**envelope, commands_seen=head.commands_total, fields=fields),
+            deadline=deadline,
         )
 
     async def archive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> Counted:
@@ -122,7 +126,7 @@ class Commands:
             lambda head: ThreadDeleted(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
-    async def _say(self, thread_id: ThreadId, check: _Check, make: _Make) -> Counted:
+    async def _say(self, thread_id: ThreadId, check: _Check, make: _Make, *, deadline: float | None = None) -> Counted:
         """Log the command until it has a verdict.
 
         Raises:
@@ -134,8 +138,8 @@ class Commands:
             ViewsBehind: It counts, and the views were not brought up to it.
             OutcomeUnknown: It may be logged, and its verdict could not be had in time.
         """
-        deadline = time.monotonic() + self._within
-        view = check(await self._looked_at(thread_id))
+        deadline = deadline or time.monotonic() + self._within
+        view = check(await self._looked_at(thread_id, deadline))
         may_be_logged = False
         while (left := deadline - time.monotonic()) > 0:
             readable(thread_id, view.state)
@@ -172,9 +176,9 @@ class Commands:
                     assert_never(verdict)
         raise self._unknown(thread_id, f"within {self._within:g} s")
 
-    async def _looked_at(self, thread_id: ThreadId) -> ThreadView | None:
+    async def _looked_at(self, thread_id: ThreadId, deadline: float) -> ThreadView | None:
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 return await self._views.get(thread_id)
         except TimeoutError as exc:
             raise ViewsUnavailable(

@@ -6,6 +6,7 @@ thread take effect in the order in which they were made.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 from eventstore.admission import Lifecycle
@@ -167,15 +168,18 @@ class EventSourcedThreadStore:
         if params.patch.project_id is not None:
             raise Unsupported("projects are not kept here; leave project_id away")
         fields = patch_fields(params.patch)
+        deadline = time.monotonic() + self._within
         if params.thread_id in self._live:
-            await self._live.flush(params.thread_id, even_if_empty=True)
+            await self._live.flush(params.thread_id, even_if_empty=True, deadline=deadline)
         if params.patch.is_empty():
             view = await self._found(params.thread_id, params.include_archived, _no_thread)
             return stored_thread(params.thread_id, view.state.summary, view.state.head)
         check = _checking(params.thread_id, params.include_archived, _no_thread)
         return self._changed(
             params.thread_id,
-            await self._commands.patch(params.thread_id, fields, check, version=params.expected_version),
+            await self._commands.patch(
+                params.thread_id, fields, check, version=params.expected_version, deadline=deadline
+            ),
         )
 
     async def archive_thread(self, params: ArchiveThreadParams) -> str:

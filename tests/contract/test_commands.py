@@ -78,6 +78,19 @@ async def test_a_command_ends_within_its_deadline_however_slowly_the_log_is_read
     assert await is_archived(store, thread_id)
 
 
+async def test_a_patch_has_the_time_that_the_flush_before_it_left(engine: Engine) -> None:
+    views, within, used = OvertakenViews(), 10.0, 0.5
+    store = await engine.open(through=views.through, within=within)
+    thread_id = await a_live_thread(store)
+    await say(store, thread_id, "not flushed")
+    views.before_reach = lambda: asyncio.sleep(used)
+
+    await patch(store, thread_id, name="named")
+
+    assert views.fired == 1
+    assert 0 < views.within <= 0.8 * (within - used)
+
+
 async def test_the_log_is_asked_only_for_what_came_since_the_thread_was_looked_at(engine: Engine) -> None:
     views, feed = OvertakenViews(), WatchedFeed()
     store = await engine.open(through=lambda ports: views.through(feed.through(ports)))
