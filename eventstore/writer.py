@@ -58,7 +58,6 @@ class Writer:
         actor: str | None,
         durable: bool = False,
         memory: Memory | None = None,
-        writer_id: WriterId | None = None,
     ) -> None:
         """Make a writer that has said nothing yet; `actor` is named in its events unless the task acts for somebody.
 
@@ -66,7 +65,7 @@ class Writer:
         log has them. What it keeps until then is counted in the `memory`.
         """
         self.thread_id = thread_id
-        self.writer_id = writer_id or new_writer_id()
+        self.writer_id = new_writer_id()
         self._log = log
         self._feed = feed
         self._views = views
