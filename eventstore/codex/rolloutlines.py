@@ -63,10 +63,17 @@ class RolloutLines:
         return LineNames(there[-1] if there else None, self._names[-1][1] if self._names else None)
 
     def _counted(self, source: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the lines up to the file's end as it is when it is reached.
+
+        A line without a line break is the last one: whoever writes the file may be about to complete it, and what is
+        read after that begins in the middle of this very line.
+        """
         try:
             for line in source:
                 self.number += 1
                 yield line
+                if not line.endswith(b"\n"):
+                    return
         except OSError as exc:
             raise NoRollout(f"line {self.number + 1} cannot be read: {exc.strerror}") from exc
 

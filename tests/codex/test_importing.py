@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from eventstore.codex.importing import Outcome
+from eventstore.codex.rolloutlines import RolloutLines
 from eventstore.errors import (
     WriterFenced,
 )
@@ -161,6 +163,34 @@ class TestBadLines:
         grown = await import_one(parts, home.path)
 
         assert (grown.outcome, grown.added, grown.bad_lines) == (Outcome.GROWN, 2, ())
+
+    @pytest.mark.parametrize("missing", [7, 0], ids=["torn", "without its line break"])
+    async def test_a_line_that_is_completed_while_it_is_read_ends_the_reading(
+        self, parts: Embedded, home: CodexHome, missing: int
+    ) -> None:
+        last = agent(2)
+        cut = len(last) - missing
+        file = home.write([meta(), user(1)])
+        file.write_text(file.read_text() + last[:cut])
+
+        def written_meanwhile() -> Iterator[bytes]:
+            with file.open("rb") as source, file.open("a") as out:
+                for text in source:
+                    yield text
+                    if not text.endswith(b"\n"):
+                        out.write(f"{last[cut:]}\n{agent(3)}\n")
+                        out.flush()
+
+        lines = RolloutLines(written_meanwhile(), file.name)
+
+        assert [item.at for item in lines.items] == [BEGAN + 1_000 * number for number in range(2 if missing else 3)]
+        assert [bad.line_number for bad in lines.bad_lines] == ([3] if missing else [])
+
+        file.write_text("\n".join([meta(), user(1), last[:cut]]))
+        await import_one(parts, home.path)
+        home.write([meta(), user(1), last, agent(3)])
+        grown = await import_one(parts, home.path)
+        assert (grown.outcome, grown.added, grown.bad_lines) == (Outcome.GROWN, 2 if missing else 1, ())
 
     async def test_what_stands_before_the_session_meta_is_left_out(self, parts: Embedded, home: CodexHome) -> None:
         home.write(["torn", agent(0), meta(), user(1)])
