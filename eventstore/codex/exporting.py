@@ -1,51 +1,25 @@
-"""Threads become rollout files that Codex reads (contract §1.5, §1.6): imported lines as they were, JSON for JSON.
-
-What commands said here follows as Codex's own lines, at their place in the log. Codex has lines for a thread's name,
-memory mode and git info only: other metadata that was set here is not exported.
-"""
+"""Threads become rollout files that Codex reads (contract §1.6): a single one, or all of them as a home."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from eventstore.admission import Admitted, Lifecycle
+from eventstore.admission import Lifecycle
 from eventstore.codex.homes import ACTIVE_FOLDER, ARCHIVED_FOLDER, NAMES_INDEX
-from eventstore.codex.imported import is_import
-from eventstore.codex.payloads import members, parsed_object
 from eventstore.codex.privatefiles import make_private_folders, private_file
-from eventstore.codex.rollout import (
-    amended_session_meta,
-    format_line,
-    format_name,
-    renamed,
-    rollout_name,
-    session_meta_of,
-)
-from eventstore.codex.summary import Summary
-from eventstore.documents.threads import GitInfo, ThreadHistoryMode, ThreadMemoryMode
+from eventstore.codex.rollout import format_line, format_name, rollout_name
+from eventstore.codex.rolloutitems import Rollout
 from eventstore.errors import EventStoreError, InvalidRequest, LogTruncated, UnreadableEvent
-from eventstore.events import (
-    Event,
-    Item,
-    ItemsAppended,
-    MetadataPatched,
-    ThreadCreated,
-    WriterClosed,
-    WriterOpened,
-)
 from eventstore.history import readable, replayed_whole
 from eventstore.ids import ThreadId
 from eventstore.moments import moment
 from eventstore.ports import EventFeed, ThreadView, ThreadViews
-from eventstore.state import Step, ThreadState
+from eventstore.state import ThreadState
 
 _IDS_AT_A_TIME = 1_000
-_GIT_FIELDS = frozenset({"git_sha", "git_branch", "git_origin"})
-_ORDINAL = re.compile(r'\{"ordinal":(\d+)[,}]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,68 +100,6 @@ class _GoneError(InvalidRequest):
     """There is no such thread, or no more."""
 
 
-class _Rollout:
-    """A thread's events, one by one, as the items of its rollout."""
-
-    def __init__(self, thread_id: ThreadId) -> None:
-        self._thread_id = thread_id
-        self._first: Item | None = None
-        self._numbered = False
-        self._next_ordinal = 0
-        self._run: list[Item] = []
-
-    def after(self, event: Event, done: Step) -> Iterable[Item]:
-        """Return the items that the event adds."""
-        if not isinstance(done.verdict, Admitted):
-            return ()
-        items = self._items(event, done.state.summary)
-        return self._with_ordinals(items) if self._numbered else items
-
-    def _items(self, event: Event, summary: Summary) -> Iterable[Item]:
-        match event:
-            case ThreadCreated(session_meta=first):
-                meta = session_meta_of(first)
-                self._first = first
-                self._numbered = meta is not None and meta.history_mode is ThreadHistoryMode.PAGINATED
-                return (first,)
-            case ItemsAppended(items=items, more=more):
-                self._run.extend(items)
-                if more:
-                    return ()
-                complete, self._run = self._run, []
-                return complete
-            case WriterOpened() | WriterClosed():
-                self._run.clear()
-                return ()
-            case MetadataPatched() if not is_import(event.fields):
-                return self._patched(event, summary)
-            case _:
-                return ()
-
-    def _patched(self, event: MetadataPatched, summary: Summary) -> Iterator[Item]:
-        """Yield what Codex would have written for the patch (contract §2.11)."""
-        assert self._first is not None
-        at = event.occurred_at // 1_000
-        changed = {field.name for field in event.fields}
-        if "memory_mode" in changed or changed & _GIT_FIELDS:
-            mode = None if summary.memory_mode is None else ThreadMemoryMode(summary.memory_mode)
-            git = _git_info(summary, self._first, changed)
-            yield amended_session_meta(self._first, at_millis=at, memory_mode=mode, git=git)
-        # Names of paginated threads are in the names index only; so is a name that was cleared.
-        if "name" in changed and summary.name and not self._numbered:
-            yield renamed(self._thread_id, summary.name, at_millis=at)
-
-    def _with_ordinals(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Number what was written here as Codex numbers its paginated files; imported lines have their ordinals."""
-        for item in items:
-            ordinal = None if item.extras is None else _ordinal_in(item.extras)
-            if ordinal is not None:
-                self._next_ordinal = ordinal
-            numbered = item if item.extras else item._replace(extras=f'{{"ordinal":{self._next_ordinal}}}')
-            self._next_ordinal += 1
-            yield numbered
-
-
 async def _readable_view(views: ThreadViews, thread_id: ThreadId) -> ThreadView:
     view = await views.get(thread_id)
     if view is not None:
@@ -198,7 +110,7 @@ async def _readable_view(views: ThreadViews, thread_id: ThreadId) -> ThreadView:
 
 
 async def _lines(feed: EventFeed, view: ThreadView, thread_id: ThreadId) -> AsyncIterator[str]:
-    rollout = _Rollout(thread_id)
+    rollout = Rollout(thread_id)
     end = await feed.end(feed.partition_of(thread_id))
     async for _, event, done in replayed_whole(feed, thread_id, view, stop=end):
         for item in rollout.after(event, done):
@@ -248,20 +160,3 @@ def _local(micros: int) -> datetime:
         return utc.astimezone()
     except (OverflowError, ValueError, OSError):
         return utc  # the last day of the calendar has no tomorrow elsewhere
-
-
-def _git_info(summary: Summary, first: Item, changed: set[str]) -> GitInfo | None:
-    """Return the git info that a copy of the session_meta has to bear; None where it has to bear none."""
-    git = GitInfo(commit_hash=summary.git_sha, branch=summary.git_branch, repository_url=summary.git_origin)
-    if git != GitInfo() or changed & _GIT_FIELDS:
-        return git
-    # What the first one says was cleared since, and a copy of it may not bring that back.
-    return git if "git" in (parsed_object(first.payload) or {}) else None
-
-
-def _ordinal_in(extras: str) -> int | None:
-    found = _ORDINAL.match(extras)
-    if found is not None:
-        return int(found[1])
-    texts = [part.text for part in members(extras) if part.key == "ordinal"]
-    return int(texts[0]) if texts and texts[0].isdecimal() else None

@@ -25,6 +25,13 @@ class Told(NamedTuple):
     archived: bool | None = None
     """None: nothing, for the file lies in no home."""
 
+    def beyond(self, state: ThreadState) -> Told:
+        """Return what an export of the thread tells anew: it was made of this state, and repeating that says nothing.
+
+        Otherwise that it was archived here would be taken for the home's word, and another home could overrule it.
+        """
+        return self._replace(archived=None) if self.archived is _archived(state) else self
+
 
 class Known(NamedTuple):
     """What a home said of a thread when it was imported."""
@@ -37,7 +44,7 @@ class LineNames(NamedTuple):
     """The names that a rollout's own lines gave the thread; None where they gave none."""
 
     stored: str | None
-    """The latest among the lines that are in the history already."""
+    """The latest among the lines that were here already."""
     latest: str | None
     """The latest of all."""
 
@@ -64,10 +71,12 @@ def takeover(told: Told, names: LineNames, *, before: ThreadState | None, after:
     known = remembered or Known(names.stored)
     renamed_here = before is not None and _name(before) != known.name
     shelved_here = before is not None and _archived(before) != known.archived
-    # A home without a word on the thread's name changes nothing; lines that rename it do.
+    # A home without a word on the thread's name changes nothing, nor does one that repeats a name given here, as an
+    # export does; lines that rename it do.
     silent = names.latest if names.latest != names.stored else known.name
+    repeated = told.name is not None and before is not None and renamed_here and told.name.name == _name(before)
     said = Known(
-        silent if told.name is None else told.name.name,
+        silent if told.name is None or repeated else told.name.name,
         known.archived if told.archived is None else told.archived,
     )
     # Lines that came with this import may have renamed the thread: a name given here is then said again.

@@ -1,7 +1,8 @@
 """Codex's rollouts become threads: items as they are, names and archived state as their home says.
 
-Nothing records where an item came from. A file is compared with the thread's history item by item: what both have is
-there already, what only the file has behind it is growth, anything else has diverged and is left alone.
+Nothing records where an item came from. A file is compared with the thread item by item: what both have is there
+already, what only the file has behind it is growth, anything else has diverged and is left alone. An export of a thread
+that is here says nothing that is not here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from eventstore.admission import Lifecycle
+from eventstore.codex.comparing import Comparison, compared_with_export, compared_with_history
 from eventstore.codex.homes import RolloutFile
 from eventstore.codex.imported import Takeover, takeover
 from eventstore.codex.intake import Intake
@@ -36,7 +38,6 @@ from eventstore.errors import (
     Unknown,
     UnreadableEvent,
 )
-from eventstore.events import Item
 from eventstore.history import History, readable
 from eventstore.ids import ThreadId, new_thread_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
@@ -87,14 +88,6 @@ class Imported:
         return self.file.path
 
 
-class _Comparison(NamedTuple):
-    """How a file stands to the history: equal as far as both go, unless it `differs`."""
-
-    differs: bool
-    growth: Item | None = None
-    """The file's first item behind the history's end."""
-
-
 class _Taken(NamedTuple):
     """A thread that has all items of its file."""
 
@@ -102,11 +95,14 @@ class _Taken(NamedTuple):
     thread_id: ThreadId
     before: ThreadState | None
     after: ThreadState
+    known: int = 0
+    """How many of the file's lines were here before."""
+    is_export: bool = False
+    """The file is an export of the thread itself, or goes on from one."""
 
     @property
-    def already(self) -> int:
-        """How many of its items were here before."""
-        return 0 if self.before is None else self.before.head.items
+    def added(self) -> int:
+        return self.after.head.items - (0 if self.before is None else self.before.head.items)
 
 
 class _AsWantedError(Exception):
@@ -120,6 +116,7 @@ class Importer:
         self, log: EventLog, feed: EventFeed, views: ThreadViews, *, actor: str | None = None, within: float = 30.0
     ) -> None:
         """Stand on the ports; `actor` is named in the events, `within` is the deadline of each step in seconds."""
+        self._feed = feed
         self._views = views
         self._history = History(feed, views)
         self._intake = Intake(log, feed, views, actor=actor, within=within)
@@ -177,28 +174,33 @@ class Importer:
             return await self._follow(file, lines, _Taken(Outcome.CREATED, thread_id, None, after))
         if view.state.head.lifecycle is Lifecycle.DELETED:
             return _left_alone(file, lines, Outcome.DELETED, "the thread was deleted here and stays so")
-        found = await self._compare(lines)
+        history = self._history.items(thread_id, lambda view: _present(view, thread_id))
+        found = await compared_with_history(lines, history)
+        if not found.may_be_export:
+            return await self._take_growth(file, lines, view, found, fork)
+        with opened(file) as again:
+            return await self._take_growth(
+                file, again, view, await compared_with_export(again, self._feed, thread_id, view), fork
+            )
+
+    async def _take_growth(
+        self, file: RolloutFile, lines: RolloutLines, view: ThreadView, found: Comparison, fork: bool
+    ) -> Imported:
+        """Append what the file has behind the history's end, if that is how it stands to the thread."""
+        thread_id = lines.thread_id
         if found.differs and fork:
             return await self._fork(file)
         if found.differs:
             note = f"line {lines.number} is not what is here; nothing was written"
             return _left_alone(file, lines, Outcome.DIVERGED, note)
         if found.growth is None:
-            return await self._follow(file, lines, _Taken(Outcome.UNCHANGED, thread_id, view.state, view.state))
+            taken = _Taken(Outcome.UNCHANGED, thread_id, view.state, view.state, lines.taken, found.is_export)
+            return await self._follow(file, lines, taken)
+        known = lines.taken - 1
         growth = chain((found.growth,), lines.items)
-        after = await self._intake.grow(thread_id, view, growth, behind=lines.taken - 1, at=found.growth.at)
-        return await self._follow(file, lines, _Taken(Outcome.GROWN, thread_id, view.state, after))
-
-    async def _compare(self, lines: RolloutLines) -> _Comparison:
-        """Read file and history in step until they differ or one of them ends."""
-        async for batch in self._history.items(lines.thread_id, lambda view: _present(view, lines.thread_id)):
-            for stored in batch:
-                item = next(lines.items, None)
-                if item is None:
-                    return _Comparison(differs=False)
-                if item != stored.item:
-                    return _Comparison(differs=True)
-        return _Comparison(differs=False, growth=next(lines.items, None))
+        after = await self._intake.grow(thread_id, view, growth, behind=found.stored, at=found.growth.at)
+        taken = _Taken(Outcome.GROWN, thread_id, view.state, after, known, found.is_export)
+        return await self._follow(file, lines, taken)
 
     async def _fork(self, file: RolloutFile) -> Imported:
         """Import a copy of the whole file under a fresh id."""
@@ -214,11 +216,13 @@ class Importer:
 
     async def _follow(self, file: RolloutFile, lines: RolloutLines, taken: _Taken) -> Imported:
         """Take over what the home says of the thread, and say what became of the file."""
-        due = takeover(file.told(lines.thread_id), lines.names(taken.already), before=taken.before, after=taken.after)
+        told, names = file.told(lines.thread_id), lines.names(taken.known)
+        if taken.is_export and taken.before is not None:
+            told = told.beyond(taken.before)
+        due = takeover(told, names, before=taken.before, after=taken.after)
         await self._say(taken.thread_id, due, at=lines.at * 1_000)
         note = "; ".join([f"a copy of thread {lines.thread_id}"] * (taken.outcome is Outcome.FORKED) + due.in_words())
-        added = taken.after.head.items - taken.already
-        return Imported(file, taken.outcome, taken.thread_id, added, tuple(lines.bad_lines), note)
+        return Imported(file, taken.outcome, taken.thread_id, taken.added, tuple(lines.bad_lines), note)
 
     async def _say(self, thread_id: ThreadId, due: Takeover, *, at: int) -> None:
         """Send the commands; `at` is what they bear as their time, in microseconds."""

@@ -57,9 +57,9 @@ class RolloutLines:
     def thread_id(self) -> ThreadId:
         return self.meta.thread_id
 
-    def names(self, stored: int) -> LineNames:
-        """Return the names which the lines given out gave the thread; the first `stored` items were there before."""
-        there = [name for taken, name in self._names if taken <= stored]
+    def names(self, known: int) -> LineNames:
+        """Return the names which the items given out gave the thread; the first `known` of them were here before."""
+        there = [name for taken, name in self._names if taken <= known]
         return LineNames(there[-1] if there else None, self._names[-1][1] if self._names else None)
 
     def _counted(self, source: Iterable[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from eventstore import RolloutItem
-from eventstore.codex.exporting import Exported, export_home, export_thread
+from eventstore.codex.exporting import Exported, export_thread
 from eventstore.codex.homes import find_rollouts
 from eventstore.codex.privatefiles import private_file
 from eventstore.codex.rollout import parse_rollout_name, read_names
@@ -33,6 +33,7 @@ from tests.support.homes import (
     a_talk,
     agent,
     exactly,
+    export_all,
     exported,
     good_lines,
     import_all,
@@ -410,10 +411,6 @@ class TestHomes:
 
         with (tmp_path / "out" / "session_index.jsonl").open("rb") as index:
             assert list(reversed(threads)) == list(read_names(index))
-
-
-async def export_all(parts: Embedded, directory: Path) -> list[Exported]:
-    return [done async for done in export_home(parts.feed, parts.views, directory)]
 
 
 async def everything(parts: Embedded) -> list[StoredThread]:

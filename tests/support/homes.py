@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eventstore.codex.exporting import export_lines
+from eventstore.codex.exporting import Exported, export_home, export_lines
 from eventstore.codex.homes import find_rollouts
 from eventstore.codex.importing import Imported, Importer
 from eventstore.codex.rollout import MalformedLine, parse_line
@@ -94,6 +94,10 @@ async def import_all(parts: Embedded, *paths: Path, fork: bool = False, through:
 async def import_one(parts: Embedded, path: Path, **given: Any) -> Imported:
     (imported,) = await import_all(parts, path, **given)
     return imported
+
+
+async def export_all(parts: Embedded, directory: Path) -> list[Exported]:
+    return [done async for done in export_home(parts.feed, parts.views, directory)]
 
 
 async def exported(parts: Embedded, thread_id: ThreadId = THREAD) -> list[str]:
