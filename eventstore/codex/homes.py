@@ -6,7 +6,8 @@ Reads folders and the names index, never a rollout file: a file's thread is know
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,10 @@ class RolloutFile:
 def find_rollouts(paths: Iterable[Path]) -> list[RolloutFile]:
     """Return the rollout files that homes, other folders (searched through) and files lead to, each once.
 
-    The order is that of their names, which begin with a time. A folder with `sessions` or `archived_sessions` in it is
-    a home; any other file belongs to the home whose layout it lies in, if it does.
+    The order is that of their names, which begin with a time. Of the same name, which is one thread's in several
+    places, those of the path that was given first come first, and of one path those that are not archived: that is
+    where Codex looks first. A folder with `sessions` or `archived_sessions` in it is a home; any other file belongs to
+    the home whose layout it lies in, if it does. Links are followed, into each folder once.
 
     Raises:
         InvalidRequest: A path does not exist, cannot be read, or leads to no rollout.
@@ -69,8 +72,9 @@ def find_rollouts(paths: Iterable[Path]) -> list[RolloutFile]:
             raise InvalidRequest(f"{exc.filename or path} cannot be read: {exc.strerror}; check permissions") from exc
         if not files:
             raise InvalidRequest(f"{path} holds no rollouts; {_WHAT_TO_GIVE}")
-        found.update(files)
-    return sorted(found.values(), key=lambda file: (file.path.name, file.path))
+        for file in sorted(files.values(), key=lambda file: (file.archived, file.path)):
+            found.setdefault(file.path, file)
+    return sorted(found.values(), key=lambda file: file.path.name)
 
 
 def _files_at(path: Path, homes: dict[Path, Home]) -> Iterator[RolloutFile]:
@@ -80,18 +84,17 @@ def _files_at(path: Path, homes: dict[Path, Home]) -> Iterator[RolloutFile]:
         yield _rollout(path, _home_around(path), homes)
         return
     folders = [folder for name in (ACTIVE_FOLDER, ARCHIVED_FOLDER) if (folder := path / name).is_dir()]
-    for folder in folders or [path]:
-        for file in _rollouts_in(folder):
-            yield _rollout(file, path if folders else _home_around(file), homes)
+    for file in _rollouts_in(folders or [path]):
+        yield _rollout(file, path if folders else _home_around(file), homes)
 
 
-def _rollouts_in(folder: Path) -> Iterator[Path]:
-    """Yield the rollouts below the folder; then the folders that cannot be looked into, as files that cannot be read.
+def _rollouts_in(folders: Sequence[Path]) -> Iterator[Path]:
+    """Yield the rollouts below the folders; then the folders that cannot be looked into, as files that cannot be read.
 
     Whoever imports them is told so: what is in them would otherwise be missed without a word.
     """
     closed: list[Path] = []
-    for inside, _, names in os.walk(folder, onerror=lambda exc: closed.append(Path(exc.filename))):
+    for inside, names in _walked(folders, closed):
         for name in names:
             file = Path(inside, name)
             if not (name.startswith(_BEGINNING) and name.endswith(_ENDINGS) and file.is_file()):
@@ -100,6 +103,23 @@ def _rollouts_in(folder: Path) -> Iterator[Path]:
             if not (name.endswith(_COMPRESSED) and file.with_suffix("").exists()):
                 yield file
     yield from closed
+
+
+def _walked(folders: Sequence[Path], closed: list[Path]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder and the names of the files in it; add those that cannot be looked into to `closed`.
+
+    What links lead to comes last and only if it was not met on its own way, so that no link leads in a circle.
+    """
+    tops, seen = deque(folders), set[str]()
+    while tops:
+        for inside, below, names in os.walk(tops.popleft(), onerror=lambda exc: closed.append(Path(exc.filename))):
+            real = os.path.realpath(inside)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            tops.extend(link for name in below if (link := Path(inside, name)).is_symlink())
+            yield inside, names
 
 
 def _rollout(path: Path, home: Path | None, homes: dict[Path, Home]) -> RolloutFile:

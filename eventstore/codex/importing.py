@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from eventstore.admission import Lifecycle
 from eventstore.codex.comparing import Comparison, compared_with_export, compared_with_history
 from eventstore.codex.homes import RolloutFile
-from eventstore.codex.imported import Takeover, takeover
+from eventstore.codex.imported import Takeover, Told, takeover
 from eventstore.codex.intake import Intake
 from eventstore.codex.rollout import BadLine
 from eventstore.codex.rolloutlines import NoRollout, RolloutLines, opened
@@ -88,6 +88,19 @@ class Imported:
         return self.file.path
 
 
+class _Asked(NamedTuple):
+    """One call of `import_files`."""
+
+    fork: bool
+    heard: dict[ThreadId, RolloutFile]
+    """The file that was heard on each thread."""
+
+    def told(self, file: RolloutFile, of: ThreadId, to: ThreadId) -> Told:
+        """Return what the file's home says of a thread to the one here, if no other file was heard on it."""
+        is_heard = file.home is None or self.heard.setdefault(to, file) is file
+        return file.told(of) if is_heard else Told()
+
+
 class _Taken(NamedTuple):
     """A thread that has all items of its file."""
 
@@ -130,13 +143,17 @@ class Importer:
         alone, unless `fork` asks for a copy under a fresh id (each such import makes another one). Whoever stops early
         closes the iterator, which ends what is going on; the next import goes on from there.
 
+        Of several files of one thread, the first that lies in a home says what its name and archived state are: homes
+        that say different things would otherwise change them anew with each import.
+
         Raises:
             LogUnavailable: The log cannot be written. So for any other error that is not about one thread alone.
         """
         going_on: deque[asyncio.Task[Imported]] = deque()
+        asked = _Asked(fork, {})
         try:
             for file in files:
-                going_on.append(asyncio.create_task(self._import(file, fork)))
+                going_on.append(asyncio.create_task(self._import(file, asked)))
                 if len(going_on) == _FILES_AT_ONCE:
                     yield await going_on.popleft()
             while going_on:
@@ -146,7 +163,7 @@ class Importer:
                 task.cancel()
             await asyncio.gather(*going_on, return_exceptions=True)
 
-    async def _import(self, file: RolloutFile, fork: bool) -> Imported:
+    async def _import(self, file: RolloutFile, asked: _Asked) -> Imported:
         thread_id: ThreadId | None = None
         attempt = 1
         while True:
@@ -155,7 +172,7 @@ class Importer:
                     thread_id = lines.thread_id
                     # Two files may be about one thread: the second is compared with what the first has left.
                     async with self._busy.setdefault(thread_id, asyncio.Lock()):
-                        return await self._take_in(file, lines, fork)
+                        return await self._take_in(file, lines, asked)
             except NoRollout as exc:
                 return Imported(file, Outcome.UNREADABLE, thread_id, note=str(exc))
             except _OF_ONE_THREAD as exc:
@@ -163,7 +180,7 @@ class Importer:
                     return Imported(file, Outcome.FAILED, thread_id, note=str(exc), error=exc)
                 attempt += 1
 
-    async def _take_in(self, file: RolloutFile, lines: RolloutLines, fork: bool) -> Imported:
+    async def _take_in(self, file: RolloutFile, lines: RolloutLines, asked: _Asked) -> Imported:
         thread_id = lines.thread_id
         view = await self._views.get(thread_id)
         if view is not None:
@@ -171,38 +188,37 @@ class Importer:
         if view is None or view.state.head.lifecycle is Lifecycle.ABSENT:
             first = next(lines.items)
             after = await self._intake.create(thread_id, first, lines.items, forked_from=lines.meta.forked_from_id)
-            return await self._follow(file, lines, _Taken(Outcome.CREATED, thread_id, None, after))
+            return await self._follow(file, lines, _Taken(Outcome.CREATED, thread_id, None, after), asked)
         if view.state.head.lifecycle is Lifecycle.DELETED:
             return _left_alone(file, lines, Outcome.DELETED, "the thread was deleted here and stays so")
         history = self._history.items(thread_id, lambda view: _present(view, thread_id))
         found = await compared_with_history(lines, history)
         if not found.may_be_export:
-            return await self._take_growth(file, lines, view, found, fork)
+            return await self._take_growth(file, lines, view, found, asked)
         with opened(file) as again:
-            return await self._take_growth(
-                file, again, view, await compared_with_export(again, self._feed, thread_id, view), fork
-            )
+            found = await compared_with_export(again, self._feed, thread_id, view)
+            return await self._take_growth(file, again, view, found, asked)
 
     async def _take_growth(
-        self, file: RolloutFile, lines: RolloutLines, view: ThreadView, found: Comparison, fork: bool
+        self, file: RolloutFile, lines: RolloutLines, view: ThreadView, found: Comparison, asked: _Asked
     ) -> Imported:
         """Append what the file has behind the history's end, if that is how it stands to the thread."""
         thread_id = lines.thread_id
-        if found.differs and fork:
-            return await self._fork(file)
+        if found.differs and asked.fork:
+            return await self._fork(file, asked)
         if found.differs:
             note = f"line {lines.number} is not what is here; nothing was written"
             return _left_alone(file, lines, Outcome.DIVERGED, note)
         if found.growth is None:
             taken = _Taken(Outcome.UNCHANGED, thread_id, view.state, view.state, lines.taken, found.is_export)
-            return await self._follow(file, lines, taken)
+            return await self._follow(file, lines, taken, asked)
         known = lines.taken - 1
         growth = chain((found.growth,), lines.items)
         after = await self._intake.grow(thread_id, view, growth, behind=found.stored, at=found.growth.at)
         taken = _Taken(Outcome.GROWN, thread_id, view.state, after, known, found.is_export)
-        return await self._follow(file, lines, taken)
+        return await self._follow(file, lines, taken, asked)
 
-    async def _fork(self, file: RolloutFile) -> Imported:
+    async def _fork(self, file: RolloutFile, asked: _Asked) -> Imported:
         """Import a copy of the whole file under a fresh id."""
         with opened(file) as lines:
             source, thread_id = lines.thread_id, new_thread_id()
@@ -212,11 +228,11 @@ class Importer:
             paginated = lines.meta.history_mode is ThreadHistoryMode.PAGINATED
             rest = lines.items if paginated else chain((first,), lines.items)
             after = await self._intake.create(thread_id, own, rest, forked_from=source)
-            return await self._follow(file, lines, _Taken(Outcome.FORKED, thread_id, None, after))
+            return await self._follow(file, lines, _Taken(Outcome.FORKED, thread_id, None, after), asked)
 
-    async def _follow(self, file: RolloutFile, lines: RolloutLines, taken: _Taken) -> Imported:
+    async def _follow(self, file: RolloutFile, lines: RolloutLines, taken: _Taken, asked: _Asked) -> Imported:
         """Take over what the home says of the thread, and say what became of the file."""
-        told, names = file.told(lines.thread_id), lines.names(taken.known)
+        told, names = asked.told(file, lines.thread_id, taken.thread_id), lines.names(taken.known)
         if taken.is_export and taken.before is not None:
             told = told.beyond(taken.before)
         due = takeover(told, names, before=taken.before, after=taken.after)

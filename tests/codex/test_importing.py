@@ -126,8 +126,8 @@ class TestItems:
         assert "too late" not in await said(parts.store, THREAD)
 
     async def test_two_files_of_one_thread_are_one_thread(self, parts: Embedded, home: CodexHome) -> None:
-        home.write(a_talk(2_000), archived=True)
-        home.write(a_talk(2_001))
+        home.write(a_talk(2_000))
+        home.write(a_talk(2_001), archived=True)
 
         outcomes = [imported.outcome for imported in await import_all(parts, home.path)]
 

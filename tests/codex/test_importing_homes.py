@@ -12,7 +12,7 @@ from eventstore.codex.importing import Outcome
 from eventstore.errors import (
     InvalidRequest,
 )
-from eventstore.events import MetadataPatched
+from eventstore.events import MetadataPatched, ThreadArchived
 from eventstore.ids import ThreadId
 from eventstore.wiring import Embedded
 from tests.support.homes import (
@@ -66,6 +66,17 @@ class TestFinding:
         file = home.write(a_talk(1))
 
         assert len(find_rollouts([home.path, file, file.parent])) == 1
+
+    def test_links_are_followed_into_each_folder_once(self, home: CodexHome, tmp_path: Path) -> None:
+        elsewhere = CodexHome(tmp_path / "elsewhere")
+        plain, linked = home.write(a_talk(1)), elsewhere.write(a_talk(1, OTHER), OTHER)
+        (home.path / "sessions" / "2025").symlink_to(linked.parent)
+        (home.path / "sessions" / "again").symlink_to(linked.parent.parent)
+        (plain.parent / "around").symlink_to(home.path / "sessions")
+        (linked.parent / "back").symlink_to(plain.parent)
+
+        for path in (home.path, home.path / "sessions"):
+            assert [THREAD, OTHER] == [file.path.stem[-36:] for file in find_rollouts([path])]
 
     @pytest.mark.parametrize("path", ["nowhere", "empty"])
     def test_a_path_that_leads_to_no_rollout_is_refused(self, tmp_path: Path, path: str) -> None:
@@ -199,6 +210,48 @@ class TestArchivedState:
         await import_one(parts, home.path)
 
         assert [THREAD] == await listed(parts)
+
+
+class TestSeveralPlaces:
+    """A thread's files in several places: one of them is heard, so that they do not change it in turns."""
+
+    async def test_what_is_not_archived_is_heard_first(self, parts: Embedded, home: CodexHome) -> None:
+        home.write(a_talk(1), archived=True)
+        home.write(a_talk(1))
+
+        for _ in range(2):
+            await import_all(parts, home.path)
+
+        assert [THREAD] == await listed(parts)
+        assert await logged(parts, MetadataPatched) == await logged(parts, ThreadArchived) == []
+
+    async def test_the_home_given_first_is_heard(self, parts: Embedded, home: CodexHome, tmp_path: Path) -> None:
+        other = CodexHome(tmp_path / "a")
+        for one, archived in ((home, True), (other, False)):
+            one.name(f"of {one.path.name}")
+            one.write(a_talk(1), archived=archived)
+
+        await import_all(parts, home.path, other.path)
+        events = await logged(parts)
+        await import_all(parts, home.path, other.path)
+
+        assert events == await logged(parts)
+        assert [THREAD] == await listed(parts, archived=True)
+        assert (await read(parts.store, THREAD)).name == "of codex"
+
+        await import_all(parts, other.path, home.path)
+        assert (await read(parts.store, THREAD)).name == "of a"
+
+    async def test_a_file_outside_of_any_home_leaves_the_word_to_one(
+        self, parts: Embedded, home: CodexHome, tmp_path: Path
+    ) -> None:
+        copy = tmp_path / "a.jsonl"
+        copy.write_bytes(home.write(a_talk(1)).read_bytes())
+        home.name("named")
+
+        await import_all(parts, copy, home.path)
+
+        assert (await read(parts.store, THREAD)).name == "named"
 
 
 class TestDeletion:
