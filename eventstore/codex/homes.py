@@ -59,12 +59,13 @@ def find_rollouts(paths: Iterable[Path]) -> list[RolloutFile]:
     the home whose layout it lies in, if it does. Links are followed, into each folder once.
 
     Raises:
-        InvalidRequest: A path does not exist, cannot be read, or leads to no rollout.
+        InvalidRequest: A path does not exist, cannot be read, is no ordinary file, or leads to no rollout.
     """
     homes: dict[Path, Home] = {}
     found: dict[Path, RolloutFile] = {}
     for path in paths:
         try:
+            _refuse_stream(path.expanduser())
             files = {file.path: file for file in _files_at(path.expanduser().resolve(), homes)}
         except RuntimeError as exc:  # an unknown ~user, or links that lead in a circle
             raise InvalidRequest(f"{path} leads nowhere: {exc}; {_WHAT_TO_GIVE}") from exc
@@ -75,6 +76,12 @@ def find_rollouts(paths: Iterable[Path]) -> list[RolloutFile]:
         for file in sorted(files.values(), key=lambda file: (file.archived, file.path)):
             found.setdefault(file.path, file)
     return sorted(found.values(), key=lambda file: file.path.name)
+
+
+def _refuse_stream(path: Path) -> None:
+    """Refuse pipes, terminals and the like before they are opened, which may wait for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InvalidRequest(f"{path} is no ordinary file, and an import may read one twice; write it to a file first")
 
 
 def _files_at(path: Path, homes: dict[Path, Home]) -> Iterator[RolloutFile]:

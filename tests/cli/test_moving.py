@@ -82,6 +82,18 @@ def test_a_file_that_is_no_rollout_fails_alone(empty: CommandLine, home: Path, c
     assert len(empty.threads()) == 7
 
 
+def test_what_comes_through_a_pipe_is_refused(
+    empty: CommandLine, home: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    process = empty.started("import", "/dev/stdin")
+    processes.append(process)
+    _, err = process.communicate(the_rollout(home, NAMED).read_bytes(), timeout=30)
+
+    assert process.returncode == 2
+    assert err.decode().startswith("eventstore: /dev/stdin is no ordinary file, and an import may read one twice; ")
+    assert not empty.path.exists()
+
+
 BOUND_BY_PERMISSIONS = """
 import ctypes, os, sys
 for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, for those who run as root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ class TestFinding:
 
         for path in (home.path, home.path / "sessions"):
             assert [THREAD, OTHER] == [file.path.stem[-36:] for file in find_rollouts([path])]
+
+    @pytest.mark.parametrize("through", ["pipe", "link"])
+    def test_a_pipe_is_refused_before_it_is_opened(self, tmp_path: Path, through: str) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "link").symlink_to("pipe")
+
+        with pytest.raises(InvalidRequest, match=f"{through} is no ordinary file"):
+            find_rollouts([tmp_path / through])
 
     @pytest.mark.parametrize("path", ["nowhere", "empty"])
     def test_a_path_that_leads_to_no_rollout_is_refused(self, tmp_path: Path, path: str) -> None:
