@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eventstore.cli.opening import holds_nothing, resolve, settings_of, with_threads
-from eventstore.cli.printing import local_seconds, one_line, styled
+from eventstore.cli.printing import local_seconds, one_line, print_json, styled
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def events(
         came = False
         async for record in _records(store, thread_id, begin, follow):
             came = True
-            print(record.model_dump_json() if json else _line(record, thread_id is None), flush=follow)
+            if json:
+                print_json(record.model_dump_json(), flush=follow)
+            else:
+                print(_line(record, thread_id is None), flush=follow)
         if thread_id is not None and begin is None and not came:
             raise ThreadNotFound(thread_id)
 
@@ -68,7 +71,7 @@ def schema() -> None:
     """Print the Avro schema of the log's records."""
     from eventstore.codec import codec
 
-    print(codec().schema_text.rstrip())
+    print_json(codec().schema_text.rstrip())
 
 
 def _line(record: EventRecord, with_thread: bool) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eventstore.cli.opening import ThreadArgument, TokensOption, resolve, settings_of, with_store, with_threads
-from eventstore.cli.printing import counted, local, one_line, shown, styled, width
+from eventstore.cli.printing import counted, local, one_line, print_json, shown, styled, width
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ async def _latest(store: Threads, thread_id: ThreadId, last: int) -> Iterable[St
 
 async def _print_lines(items: AsyncIterator[StoredItem]) -> None:
     async for item in items:
-        sys.stdout.write(rollout_line(item) + "\n")
+        print_json(rollout_line(item))
 
 
 def rollout_line(item: StoredItem) -> str:

@@ -20,7 +20,7 @@ from eventstore.cli.opening import (
     with_store,
     with_threads,
 )
-from eventstore.cli.printing import counted, local, one_line, print_facts, print_table, short_ids, shown
+from eventstore.cli.printing import counted, local, one_line, print_facts, print_json, print_table, short_ids, shown
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def list_(
         )
         page = await store.list_threads(asked)
         if json:
-            print(page.model_dump_json(indent=2))
+            print_json(page.model_dump_json(indent=2))
         else:
             _print_page(page, asked, sort, yet=holds_nothing(settings_of(context, threads_suffice=True)))
 
@@ -111,7 +111,7 @@ async def _print_damaged(parts: Parts, as_json: bool) -> None:
     frozen = [pair for census in await parts.censuses() if census is not None for pair in census.frozen]
     if as_json:
         items = [{"thread_id": thread_id, "damaged": why} for thread_id, why in sorted(frozen)]
-        print(dumps({"items": items, "next_cursor": None}))
+        print_json(dumps({"items": items, "next_cursor": None}))
     elif not frozen:
         print("no thread is damaged")
     else:
@@ -136,7 +136,7 @@ def show(
             ReadThreadParams(thread_id=thread_id, include_archived=True, at_least=merged(at_least or ()))
         )
         if json:
-            print(found.model_dump_json(indent=2, exclude={"history"}))
+            print_json(found.model_dump_json(indent=2, exclude={"history"}))
         else:
             print_facts(list(_facts(found)))
 

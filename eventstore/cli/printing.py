@@ -1,11 +1,14 @@
 """What people read: tables, times, lines that fit.
 
 On a terminal it is dressed up and cut to the terminal's width; anywhere else it is plain, whole and stable. Texts of
-threads are never let through as they are: a control sequence in one would reach the terminal.
+threads are never let through as they are, for a control sequence in one would reach the terminal; only what programs
+read is printed as it is.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import re
 import shutil
@@ -90,7 +93,18 @@ def acknowledge(sentence: str, as_json: bool, **facts: object) -> None:
     """Say at once that something is kept: in a sentence, or as an object in one line."""
     from eventstore.jsontext import dumps
 
-    print(dumps(facts) if as_json else sentence, flush=True)
+    if as_json:
+        print_json(dumps(facts), flush=True)
+    else:
+        print(sentence, flush=True)
+
+
+def print_json(text: str, *, flush: bool = False) -> None:
+    """Print a line or a document for programs: in UTF-8, whatever the terminal's encoding is."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and codecs.lookup(out.encoding).name != "utf-8":
+        out.reconfigure(encoding="utf-8", errors="backslashreplace")
+    print(text, flush=flush)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eventstore.cli.opening import resolve, settings_of, with_store
-from eventstore.cli.printing import counted, one_line
+from eventstore.cli.printing import counted, one_line, print_json
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ async def _export_one(parts: Parts, thread: str, output: Path | None, *, overwri
     thread_id = await resolve(parts.store, thread)
     if output is None or str(output) == "-":
         async for line in export_lines(parts.feed, parts.views, thread_id):
-            sys.stdout.write(line + "\n")
+            print_json(line)
         return
     exported = await export_thread(parts.feed, parts.views, thread_id, output, overwrite=overwrite)
     print(f"exported {thread_id} to {output} ({counted(exported.lines, 'line')})")
@@ -142,7 +142,7 @@ def _tell(imported: Imported, json: bool) -> None:
     if json:
         from eventstore.jsontext import dumps
 
-        print(dumps(_as_json(imported)))
+        print_json(dumps(_as_json(imported)))
         return
     for bad in imported.bad_lines[:_LINES_TOLD]:
         print(f"{imported.path}:{bad.line_number}: left out, {one_line(bad.why)}", file=sys.stderr)

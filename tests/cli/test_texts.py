@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +114,49 @@ def test_a_source_that_nobody_has_lists_nothing(example: CommandLine, source: st
     listed = example("list", "--json", "--source", source)
 
     assert (listed.code, json.loads(listed.out)["items"]) == (0, [])
+
+
+NAME = "Übung 💥"
+
+
+@pytest.fixture
+def named(example: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """Threads, one of them with words beyond ASCII in all that it says, and an export in a folder named like them."""
+    monkeypatch.chdir(tmp_path)
+    message = {"type": "event_msg", "payload": {"type": "user_message", "message": NAME}}
+    example.done("append", NAMED, given=json.dumps(message, ensure_ascii=False))
+    example.done("--actor", NAME, "rename", NAMED, NAME)
+    example.done("export", "--all", NAME)
+    return example
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", NAMED],
+        ["history", NAMED, "--json"],
+        ["show", NAMED, "--json"],
+        ["list", "--json"],
+        ["events", NAMED, "--json"],
+        ["import", "--json", NAME],
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_programs_read_is_utf8_whatever_the_terminal_writes(
+    named: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: list[subprocess.Popen[bytes]],
+    encoding: str,
+    words: list[str],
+) -> None:
+    words = [str(Path(word).resolve()) if word == NAME else word for word in words]
+    expected = named.done(*words).out
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+
+    process = named.started(*words)
+    processes.append(process)
+    out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out.decode()) == (0, expected), err
+    assert NAME in expected
