@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,17 +98,21 @@ async def _export_one(parts: Parts, thread: str, output: Path | None, *, overwri
 
     thread_id = await resolve(parts.store, thread)
     if output is None or str(output) == "-":
-        async for line in export_lines(parts.feed, parts.views, thread_id):
+        lines = await export_lines(parts.feed, parts.views, thread_id)
+        async for line in lines:
             print_json(line)
+        _tell_unsaid(lines.unsaid)
         return
     exported = await export_thread(parts.feed, parts.views, thread_id, output, overwrite=overwrite)
     print(f"exported {thread_id} to {output} ({counted(exported.lines, 'line')})")
+    _tell_unsaid(exported.unsaid)
 
 
 async def _export_all(parts: Parts, directory: Path) -> int:
     from eventstore.codex.exporting import export_home
 
     written, lines, left_out = 0, 0, 0
+    unsaid: set[str] = set()
     async for exported in export_home(parts.feed, parts.views, directory):
         if exported.path is None:
             left_out += 1
@@ -116,8 +120,17 @@ async def _export_all(parts: Parts, directory: Path) -> int:
         else:
             written += 1
             lines += exported.lines
+            unsaid.update(exported.unsaid)
     print(f"exported {counted(written, 'thread')} to {directory} ({counted(lines, 'line')})")
+    _tell_unsaid(unsaid)
     return _PART_FAILED if left_out else 0
+
+
+def _tell_unsaid(fields: Collection[str]) -> None:
+    """Name the fields that were set here and are not in what was exported."""
+    if fields:
+        named = ", ".join(sorted(fields))
+        print(f"set here and not exported, for Codex's files cannot say it: {named}", file=sys.stderr)
 
 
 async def _watched(imports: AsyncIterator[Imported], files: Sequence[RolloutFile]) -> AsyncGenerator[Imported, None]:

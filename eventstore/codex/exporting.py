@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from eventstore.admission import Lifecycle
+from eventstore.admission import Admitted, Lifecycle
 from eventstore.codex.homes import ACTIVE_FOLDER, ARCHIVED_FOLDER, NAMES_INDEX
+from eventstore.codex.imported import is_import
+from eventstore.codex.metadata import EMPTY, apply_facts, observe
 from eventstore.codex.privatefiles import make_private_folders, private_file
 from eventstore.codex.rollout import format_line, format_name, rollout_name
 from eventstore.codex.rolloutitems import Rollout
 from eventstore.errors import EventStoreError, InvalidRequest, LogTruncated, UnreadableEvent
+from eventstore.events import Event, Item, MetadataPatched
 from eventstore.history import readable, replayed_whole
 from eventstore.ids import ThreadId
 from eventstore.moments import moment
 from eventstore.ports import EventFeed, ThreadView, ThreadViews
-from eventstore.state import ThreadState
+from eventstore.state import Step, ThreadState
 
 _IDS_AT_A_TIME = 1_000
 
@@ -33,19 +36,57 @@ class Exported:
     note: str = ""
     """Why it was left out."""
     error: EventStoreError | None = None
+    unsaid: tuple[str, ...] = ()
+    """Fields that were set here and that Codex's files cannot say: whoever reads them sees other values."""
 
 
-async def export_lines(feed: EventFeed, views: ThreadViews, thread_id: ThreadId) -> AsyncIterator[str]:
-    """Yield the thread as lines of a rollout, without line breaks.
+class ExportedLines:
+    """A thread as lines of a rollout, without line breaks. It is read once, which raises:
+
+    UnreadableEvent: A record of the thread cannot be understood.
+    LogTruncated: A record of the thread is not in the log any more.
+    """
+
+    def __init__(self, feed: EventFeed, thread_id: ThreadId, view: ThreadView) -> None:
+        self._feed = feed
+        self._thread_id = thread_id
+        self._view = view
+        self._summary, self._retold = EMPTY, EMPTY
+        self._set_here: set[str] = set()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        rollout = Rollout(self._thread_id)
+        end = await self._feed.end(self._feed.partition_of(self._thread_id))
+        async for _, event, done in replayed_whole(self._feed, self._thread_id, self._view, stop=end):
+            items = tuple(rollout.after(event, done))
+            self._hear(event, items, done)
+            for item in items:
+                yield format_line(item)
+
+    @property
+    def unsaid(self) -> list[str]:
+        """The fields that were set here and that the lines, all of which were read, do not say; nor the time of it."""
+        return sorted(
+            name
+            for name in self._set_here - {"updated_at"}
+            if getattr(self._summary, name) != getattr(self._retold, name)
+        )
+
+    def _hear(self, event: Event, items: Sequence[Item], done: Step) -> None:
+        self._summary = done.state.summary
+        self._retold = apply_facts(self._retold, observe(self._thread_id, items))
+        if isinstance(event, MetadataPatched) and isinstance(done.verdict, Admitted) and not is_import(event.fields):
+            self._set_here |= {name for name, _ in event.fields if hasattr(EMPTY, name)}
+
+
+async def export_lines(feed: EventFeed, views: ThreadViews, thread_id: ThreadId) -> ExportedLines:
+    """Return the thread as lines of a rollout.
 
     Raises:
         InvalidRequest: There is no such thread.
         UnreadableEvent: The thread is frozen.
-        LogTruncated: A record of the thread is not in the log any more.
     """
-    view = await _readable_view(views, thread_id)
-    async for line in _lines(feed, view, thread_id):
-        yield line
+    return ExportedLines(feed, thread_id, await _readable_view(views, thread_id))
 
 
 async def export_thread(
@@ -58,9 +99,9 @@ async def export_thread(
         UnreadableEvent: The thread is frozen.
         LogTruncated: A record of the thread is not in the log any more.
     """
-    view = await _readable_view(views, thread_id)
-    lines, _ = await _write(_lines(feed, view, thread_id), file, overwrite=overwrite)
-    return Exported(thread_id, file, lines)
+    lines = await export_lines(feed, views, thread_id)
+    count, _ = await _write(lines, file, overwrite=overwrite)
+    return Exported(thread_id, file, count, unsaid=tuple(lines.unsaid))
 
 
 async def export_home(feed: EventFeed, views: ThreadViews, directory: Path) -> AsyncIterator[Exported]:
@@ -78,7 +119,8 @@ async def export_home(feed: EventFeed, views: ThreadViews, directory: Path) -> A
         try:
             view = await _readable_view(views, thread_id)
             file = directory / _place(view.state, thread_id)
-            lines, named = await _write(_lines(feed, view, thread_id), file)
+            lines = ExportedLines(feed, thread_id, view)
+            count, named = await _write(lines, file)
         except _GoneError:
             continue
         except (UnreadableEvent, LogTruncated) as exc:
@@ -89,7 +131,7 @@ async def export_home(feed: EventFeed, views: ThreadViews, directory: Path) -> A
             # Without a name now, though its lines give one: the entry says that it was cleared.
             entry = format_name(thread_id, summary.name, updated_at=summary.updated_at)
             names.append((summary.updated_at, entry))
-        yield Exported(thread_id, file, lines)
+        yield Exported(thread_id, file, count, unsaid=tuple(field for field in lines.unsaid if field != "name"))
     if names:
         with private_file(directory / NAMES_INDEX) as out:
             # Codex looks names up from the end: the thread that changed last is found first.
@@ -109,15 +151,7 @@ async def _readable_view(views: ThreadViews, thread_id: ThreadId) -> ThreadView:
     return view
 
 
-async def _lines(feed: EventFeed, view: ThreadView, thread_id: ThreadId) -> AsyncIterator[str]:
-    rollout = Rollout(thread_id)
-    end = await feed.end(feed.partition_of(thread_id))
-    async for _, event, done in replayed_whole(feed, thread_id, view, stop=end):
-        for item in rollout.after(event, done):
-            yield format_line(item)
-
-
-async def _write(lines: AsyncIterator[str], file: Path, *, overwrite: bool = False) -> tuple[int, bool]:
+async def _write(lines: ExportedLines, file: Path, *, overwrite: bool = False) -> tuple[int, bool]:
     """Return how many lines were written, and whether one of them gives the thread a name."""
     count, named = 0, False
     with private_file(file, overwrite=overwrite) as out:

@@ -145,6 +145,14 @@ def test_all_threads_are_exported_as_a_home(example: CommandLine, tmp_path: Path
     assert sorted(again) == sorted(listed)
 
 
+def test_what_codex_has_no_line_for_is_named(example: CommandLine, tmp_path: Path) -> None:
+    assert example.done("export", NAMED).err == ""
+    example.done("set", NAMED, "model=m", "created_at=2001-01-01T00:00:00Z")
+    told = "set here and not exported, for Codex's files cannot say it: created_at, model\n"
+    for words in ([NAMED], [NAMED, "-o", tmp_path / "x.jsonl"], ["--all", tmp_path / "home"]):
+        assert example.done("export", *words).err == told
+
+
 @pytest.mark.parametrize("words", [[], [NAMED, "--all", "x"], ["--all", "x", "-o", "y"], ["--all", "x", "--force"]])
 def test_an_export_is_of_one_thread_or_of_all(example: CommandLine, words: list[str]) -> None:
     assert example("export", *words).code == 2

@@ -24,6 +24,7 @@ from eventstore.documents.threads import StoredThread, ThreadHistoryMode, Thread
 from eventstore.errors import InvalidRequest, UnreadableEvent
 from eventstore.events import Event, Item, ItemsAppended, WriterOpened
 from eventstore.ids import ThreadId, new_event_id, new_thread_id, new_writer_id
+from eventstore.moments import moment
 from eventstore.wiring import Embedded
 from tests.support.files import opened
 from tests.support.homes import (
@@ -215,12 +216,23 @@ class TestSaidHere:
 
         assert (await told_elsewhere(parts, tmp_path)).git_info is None
 
-    async def test_other_metadata_has_no_line(self, parts: Embedded, home: CodexHome) -> None:
+    async def test_other_metadata_has_no_line_and_is_named(
+        self, parts: Embedded, home: CodexHome, tmp_path: Path
+    ) -> None:
         home.write(a_talk(0))
         await import_one(parts, home.path)
-        await patch(parts.store, THREAD, preview="shown", model="m")
+        await patch(parts.store, THREAD, preview="shown", model="m", created_at=moment(0), first_user_message="hello")
+        await patch(parts.store, THREAD, name="named here", memory_mode=ThreadMemoryMode.DISABLED)
 
-        assert len(await exported(parts)) == 2
+        assert len(await exported(parts)) == 4
+        (done,) = await export_all(parts, tmp_path / "out")
+        assert done.unsaid == ("created_at", "model", "preview")
+
+        await resume(parts.store, THREAD)
+        await append(parts.store, THREAD, RolloutItem("turn_context", {"cwd": "/p", "model": "n"}))
+        await patch(parts.store, THREAD, name=None)
+        alone = await export_thread(parts.feed, parts.views, THREAD, tmp_path / "alone.jsonl")
+        assert alone.unsaid == ("created_at", "name", "preview")
 
     async def test_a_paginated_thread_is_numbered_on_and_its_name_is_in_the_index(
         self, parts: Embedded, home: CodexHome, tmp_path: Path

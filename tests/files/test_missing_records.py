@@ -48,7 +48,7 @@ def change(path: Path, sql: str, *values: object) -> None:
 
 
 async def exported(parts: Embedded, thread_id: ThreadId) -> int:
-    return len([line async for line in export_lines(parts.feed, parts.views, thread_id)])
+    return len([line async for line in await export_lines(parts.feed, parts.views, thread_id)])
 
 
 async def exported_to_a_file(parts: Embedded, thread_id: ThreadId) -> int:

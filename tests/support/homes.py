@@ -101,7 +101,7 @@ async def export_all(parts: Embedded, directory: Path) -> list[Exported]:
 
 
 async def exported(parts: Embedded, thread_id: ThreadId = THREAD) -> list[str]:
-    return [text async for text in export_lines(parts.feed, parts.views, thread_id)]
+    return [text async for text in await export_lines(parts.feed, parts.views, thread_id)]
 
 
 async def logged(parts: Embedded, kind: type[Event] | None = None) -> list[Any]:
