@@ -1,4 +1,5 @@
 """Items from standard input, as they come: JSON lines, each `{"type": …, "payload": …}` or a whole rollout line.
+A byte-order mark before the first one is none of its text.
 
 A thread of its own reads, so that the store stays alive while nobody types; it reads no further ahead than a few
 chunks. It is never waited for: the process may end while a read is going on.
@@ -11,6 +12,7 @@ import os
 import queue
 import sys
 import threading
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -89,6 +91,8 @@ class Incoming:
         return lines
 
     def _counted(self, text: bytes) -> list[Line]:
+        if not self._number:
+            text = text.removeprefix(BOM_UTF8)
         self._number += 1
         return [Line(self._number, text)] if text.strip() else []
 

@@ -167,6 +167,14 @@ def test_an_archived_thread_can_be_written_and_stays_archived(cli: CommandLine, 
     assert cli.threads() == []
 
 
+def test_a_byte_order_mark_is_none_of_the_first_line(cli: CommandLine, thread: str) -> None:
+    marked = b"\xef\xbb\xbf" + asked("one").encode()
+    cli.done("append", thread, given=marked)
+    assert texts(cli, thread) == ["hello", "one"]
+    assert texts(cli, cli.done("new", given=marked).out.strip()) == ["one"]
+    assert cli("append", thread, given=asked("two").encode() + marked).code == 2
+
+
 def test_a_name_is_given(cli: CommandLine, thread: str) -> None:
     assert cli.done("rename", thread, "  My thread ").out == f"renamed {thread} to My thread\n"
     assert cli.done("show", thread, "--json").json["name"] == "My thread"
