@@ -7,6 +7,7 @@ Works on a file of its own, made anew at every run.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import inspect
 import json
@@ -27,11 +28,15 @@ from eventstore import (
     ThreadSortKey,
     open_store,
 )
+from eventstore.codex.homes import find_rollouts
+from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE_HOME = ROOT / "compose" / "example-home"
 FILE = ROOT / "compose" / ".demo" / "threads.db"
+WHAT_IT_DOES = "Show the store at work on Codex's threads, in a file of its own that is made anew at every run."
+WHOSE_THREADS = "a Codex home such as ~/.codex, which is only read; an example without it"
 BOLD, DIM, PLAIN = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if sys.stdout.isatty() else ("", "", "")
 
 
@@ -63,8 +68,22 @@ async def latest() -> StoredThread | None:
 
 
 def main(arguments: list[str]) -> int:
-    home = Path(arguments[0]).expanduser() if arguments else EXAMPLE_HOME
+    asked = argparse.ArgumentParser(prog="compose/demo", description=WHAT_IT_DOES)
+    asked.add_argument("home", nargs="?", default=EXAMPLE_HOME, type=Path, metavar="CODEX_HOME", help=WHOSE_THREADS)
+    home: Path = asked.parse_args(arguments).home.expanduser()
+    try:
+        find_rollouts([home])  # before the threads of the last run go
+    except InvalidRequest as exc:
+        print(f"compose/demo: {exc}", file=sys.stderr)
+        return exc.exit_code
     begin_anew()
+    try:
+        return show_all(home)
+    except subprocess.CalledProcessError as exc:
+        return exc.returncode  # the command has said what is wrong
+
+
+def show_all(home: Path) -> int:
     explain("Everything below is kept in one SQLite file. Any command finds it by an environment variable:")
     print(f"{BOLD}$ export EVENTSTORE_LOG={shlex.quote(f'sqlite:{shown(FILE)}')}{PLAIN}")
     for name in [name for name in os.environ if name.startswith("EVENTSTORE_")]:
@@ -72,8 +91,9 @@ def main(arguments: list[str]) -> int:
     os.environ["EVENTSTORE_LOG"] = f"sqlite:{FILE}"
 
     explain("Codex's threads come in as they are: named, archived, forked ones, and files with a torn line.")
-    if run("import", shown(home), may_fail=True) > 1:
-        return 1
+    imported = run("import", shown(home), may_fail=True)
+    if imported > 1:
+        return imported
     explain("Lists come from views that are folded from the log; what flush acknowledged is in them.")
     run("list", "--limit", "10")
     thread = asyncio.run(latest())

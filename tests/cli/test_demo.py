@@ -11,6 +11,8 @@ import pytest
 from tests.cli.conftest import ROOT
 from tests.conftest import EXAMPLE_HOME
 
+WHAT_TO_GIVE = "give a Codex home (such as ~/.codex), a folder or a rollout file"
+
 
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -49,4 +51,34 @@ def test_the_demo_runs_twice(demo: ModuleType, capfd: pytest.CaptureFixture[str]
 def test_the_demo_takes_another_home(demo: ModuleType, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert demo.main([str(EXAMPLE_HOME / "archived_sessions")]) == 0
     assert "holds no thread that is not archived" in capfd.readouterr().out
-    assert demo.main([str(tmp_path / "nowhere")]) == 1
+
+
+def test_the_demo_looks_before_it_begins_anew(
+    demo: ModuleType, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert demo.main([str(EXAMPLE_HOME / "archived_sessions")]) == 0
+    threads = demo.FILE.read_bytes()
+    (tmp_path / "empty").mkdir()
+    capfd.readouterr()
+
+    for path, why in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "empty", "holds no rollouts")):
+        assert demo.main([str(path)]) == 2
+        assert capfd.readouterr() == ("", f"compose/demo: {path} {why}; {WHAT_TO_GIVE}\n")
+    for words, code in ((["--help"], 0), (["one", "two"], 2), (["--bogus"], 2)):
+        with pytest.raises(SystemExit) as ended:
+            demo.main(words)
+        assert ended.value.code == code
+        assert "usage: compose/demo [-h] [CODEX_HOME]" in "".join(capfd.readouterr())
+
+    assert demo.FILE.read_bytes() == threads
+
+
+def test_a_command_of_the_demo_that_fails_ends_it_with_its_own_sentence(
+    demo: ModuleType, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "begin_anew", lambda: None)
+    demo.FILE.mkdir(parents=True)
+
+    assert demo.main([]) > 1
+
+    assert "Traceback" not in capfd.readouterr().err
