@@ -14,6 +14,7 @@ import typer
 from eventstore.cli.opening import (
     ThreadArgument,
     TokensOption,
+    absolute,
     holds_nothing,
     resolve,
     settings_of,
@@ -78,7 +79,8 @@ def list_(
         from eventstore.documents.params import ListThreadsParams, SortDirection, ThreadSortKey
         from eventstore.tokens import merged
 
-        for text in (*(source or ()), *(provider or ()), *map(str, cwd or ()), search or ""):
+        folders = tuple(absolute(folder) for folder in cwd or ())
+        for text in (*(source or ()), *(provider or ()), *folders, search or ""):
             if not is_utf8(text):
                 raise InvalidRequest(f"{text!r} is not UTF-8 text; give it in the encoding of your terminal")
         # Nothing else is left to check, and a validator takes longer to build than the page to read.
@@ -89,7 +91,7 @@ def list_(
             sort_direction=SortDirection.ASC if ascending else SortDirection.DESC,
             allowed_sources=tuple(_source(text) for text in source or ()),
             model_providers=tuple(provider) if provider else None,
-            cwd_filters=tuple(str(folder.absolute()) for folder in cwd) if cwd else None,
+            cwd_filters=folders or None,
             archived=archived,
             search_term=search,
             exact=exact,

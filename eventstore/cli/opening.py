@@ -112,6 +112,18 @@ def with_threads(
     return run_cancellable(opened())
 
 
+def absolute(folder: Path) -> str:
+    """Return the folder's path from the root on.
+
+    Raises:
+        InvalidRequest: It begins in the current folder, which was removed.
+    """
+    try:
+        return str(folder.absolute())
+    except FileNotFoundError as exc:
+        raise InvalidRequest("the current folder was removed; go to another one, or give --cwd a whole path") from exc
+
+
 def run_cancellable(work: Coroutine[Any, Any, T]) -> T:
     """Run the work in a loop of its own, where Ctrl-C cancels it unless it has other plans, and garbage is collected.
 

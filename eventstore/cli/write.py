@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, resolve, with_threads
+from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, absolute, resolve, with_threads
 from eventstore.cli.printing import acknowledge, counted, one_line
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def new(
         if not batches:
             raise nothing_came()
         thread_id = new_thread_id()
-        place = ThreadPersistenceMetadata(cwd=str((cwd or Path()).absolute()), model_provider=provider)
+        place = ThreadPersistenceMetadata(cwd=absolute(cwd or Path()), model_provider=provider)
         await store.create_thread(
             CreateThreadParams(thread_id=thread_id, source=source, cli_version=__version__, metadata=place)
         )

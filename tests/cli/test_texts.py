@@ -17,7 +17,7 @@ import eventstore.wiring
 from eventstore.cli import main
 from eventstore.errors import LogUnavailable
 from tests.cli.conftest import ROOT, CommandLine
-from tests.support.commands import NAMED, REJECTED, matches
+from tests.support.commands import NAMED, REJECTED, asked, matches
 
 NOT_UTF8 = os.fsdecode(b"a\xff")
 
@@ -107,6 +107,34 @@ def test_a_filter_that_is_not_utf8_is_refused_in_a_sentence(example: CommandLine
 
     assert (refused.code, refused.out) == (2, "")
     assert "is not UTF-8 text" in refused.err
+
+
+def test_so_is_the_current_folder(example: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / NOT_UTF8).mkdir()
+    monkeypatch.chdir(tmp_path / NOT_UTF8)
+
+    refused = example("list", "--cwd", ".")
+
+    assert (refused.code, refused.out) == (2, "")
+    assert "is not UTF-8 text" in refused.err
+
+
+def test_a_current_folder_that_was_removed_is_said_to_be(
+    example: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    for words in (["list", "--cwd", "."], ["new"], ["new", "--cwd", "x"]):
+        refused = example(*words, given=asked("hello"))
+        assert (refused.code, refused.out) == (2, "")
+        assert (
+            refused.err == "eventstore: the current folder was removed; go to another one, or give --cwd a whole path\n"
+        )
+    assert len(example.threads()) == 8
+    example.done("new", "--cwd", "/x", given=asked("hello"))
 
 
 @pytest.mark.parametrize("source", ['{"custom": 123456789012345678901234567890}', '{"custom": "\\ud800"}'])
