@@ -38,7 +38,10 @@ def import_(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="One object a file, one a line.")] = False,
 ) -> int:
-    """Import Codex's threads. Again and again if you like: only what is not here yet is added."""
+    """Import Codex's threads. Again and again if you like: only what is not here yet is added.
+
+    A bad line is told with its file and number and left out, and the rest is imported; that is no failure.
+    """
 
     from eventstore.codex.homes import find_rollouts
 
