@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from eventstore.codex.imported import Told
 from eventstore.codex.names import NameEntry, read_names
@@ -32,7 +33,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class RolloutFile:
-    """A file to import, or a folder that cannot be looked into; whether it is a rollout shows when it is read."""
+    """A file to import, or a folder or link that leads nowhere; whether it is a rollout shows when it is read."""
 
     path: Path
     size: int
@@ -91,23 +92,32 @@ def _files_at(path: Path, homes: dict[Path, Home]) -> Iterator[RolloutFile]:
         yield _rollout(path, _home_around(path), homes)
         return
     folders = [folder for name in (ACTIVE_FOLDER, ARCHIVED_FOLDER) if (folder := path / name).is_dir()]
-    for file in _rollouts_in(folders or [path]):
+    for file in _rollouts_in(folders or [path], is_home=bool(folders)):
         yield _rollout(file, path if folders else _home_around(file), homes)
 
 
-def _rollouts_in(folders: Sequence[Path]) -> Iterator[Path]:
-    """Yield the rollouts below the folders; then the folders that cannot be looked into, as files that cannot be read.
+def _rollouts_in(folders: Sequence[Path], *, is_home: bool) -> Iterator[Path]:
+    """Yield the rollouts below the folders; then what cannot be looked into, as files that cannot be read.
 
-    Whoever imports them is told so: what is in them would otherwise be missed without a word.
+    Whoever imports them is told so: what is in them would otherwise be missed without a word. Of links that lead
+    nowhere, any may have led to rollouts in a home, elsewhere those that are named so.
     """
     closed: list[Path] = []
     for inside, names in _walked(folders, closed):
         for name in names:
             file = Path(inside, name)
-            if not (name.startswith(_BEGINNING) and name.endswith(_ENDINGS) and file.is_file()):
+            is_named_so = name.startswith(_BEGINNING) and name.endswith(_ENDINGS)
+            if not is_named_so and not (is_home and file.is_symlink()):
+                continue
+            try:
+                mode = file.stat().st_mode
+            except OSError:
+                if os.path.lexists(file):
+                    closed.append(file)
                 continue
             # Codex compresses old rollouts beside the plain file, which is the truth where it is there.
-            if not (name.endswith(_COMPRESSED) and file.with_suffix("").exists()):
+            is_spare = name.endswith(_COMPRESSED) and file.with_suffix("").exists()
+            if is_named_so and S_ISREG(mode) and not is_spare:
                 yield file
     yield from closed
 
@@ -130,7 +140,10 @@ def _walked(folders: Sequence[Path], closed: list[Path]) -> Iterator[tuple[str, 
 
 
 def _rollout(path: Path, home: Path | None, homes: dict[Path, Home]) -> RolloutFile:
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0  # it is gone, or it never could be read: who reads it is told
     if home is None:
         return RolloutFile(path, size)
     if home not in homes:

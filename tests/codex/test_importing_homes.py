@@ -79,6 +79,22 @@ class TestFinding:
         for path in (home.path, home.path / "sessions"):
             assert [THREAD, OTHER] == [file.path.stem[-36:] for file in find_rollouts([path])]
 
+    async def test_a_link_that_leads_nowhere_is_told_where_it_may_have_led_to_rollouts(
+        self, parts: Embedded, home: CodexHome, tmp_path: Path
+    ) -> None:
+        good = home.write(a_talk(1))
+        for name in ("unmounted", "rollout-of-it.jsonl"):
+            (good.parent / name).symlink_to(tmp_path / "unmounted")
+
+        of_home = await import_all(parts, home.path)
+        of_folder = await import_all(parts, good.parent)
+
+        assert [(one.path.name, one.outcome, one.note) for one in of_home if one.path != good] == [
+            (name, Outcome.UNREADABLE, "it cannot be read: No such file or directory")
+            for name in ("rollout-of-it.jsonl", "unmounted")
+        ]
+        assert [one.path.name for one in of_folder] == [good.name, "rollout-of-it.jsonl"]
+
     @pytest.mark.parametrize("through", ["pipe", "link"])
     def test_a_pipe_is_refused_before_it_is_opened(self, tmp_path: Path, through: str) -> None:
         os.mkfifo(tmp_path / "pipe")
