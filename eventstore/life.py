@@ -1,15 +1,16 @@
-"""How long a store may be used: until it is closed, and in the process that opened it only."""
+"""How long a store may be used, and where: until it is closed, in the process and the event loop that opened it."""
 
 from __future__ import annotations
 
 import os
+from asyncio import get_running_loop
 from typing import ClassVar
 
 from eventstore.errors import InvalidRequest, LogUnavailable
 
 
 class Life:
-    """A store's life, which begins here."""
+    """A store's life, which begins here, in the event loop that runs now."""
 
     forks: ClassVar[int] = 0
     """How often this process was carried over a fork; asking the system who it is would take a call of it each time."""
@@ -17,6 +18,7 @@ class Life:
     def __init__(self) -> None:
         self.is_over = False
         self._forks = self.forks
+        self._loop = get_running_loop()
 
     def end(self) -> None:
         self.is_over = True
@@ -26,12 +28,18 @@ class Life:
 
         Raises:
             LogUnavailable: It was closed.
-            InvalidRequest: It was carried over a fork.
+            InvalidRequest: It was carried over a fork, or into another event loop.
         """
         if self.is_over:
             raise closed()
         if self._forks != self.forks:
             raise InvalidRequest("this store was opened before the process forked; open another one in the child")
+        if get_running_loop() is not self._loop:
+            # Its engine would take what is asked and wake nobody: the call would fail, and be done all the same.
+            raise InvalidRequest(
+                "this store was opened in another event loop; call it there (asyncio.run_coroutine_threadsafe does, "
+                "from other threads), or open another one in this loop"
+            )
 
 
 def _count_fork() -> None:

@@ -42,7 +42,7 @@ _Missing = Callable[[ThreadId], UnknownThread]
 class EventSourcedThreadStore:
     """Keeps threads as events (protocol `ThreadStore`).
 
-    Not to be carried over a fork: a forked process has to open a store of its own.
+    Not to be carried over a fork, nor into another event loop: each has to open a store of its own.
     """
 
     def __init__(
@@ -251,6 +251,7 @@ class EventSourcedThreadStore:
 
         Deleted ones are looked for too if `deleted` says so.
         """
+        self._life.must_go_on()
         return await self.views.matching(prefix, limit=2, deleted=deleted)
 
     def _history_check(self, params: LoadThreadHistoryParams) -> Check:

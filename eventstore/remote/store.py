@@ -77,7 +77,7 @@ async def open_remote(
 class RemoteThreadStore:
     """Keeps threads at a server (protocol `ThreadStore`).
 
-    Not to be carried over a fork: a forked process has to open a store of its own.
+    Not to be carried over a fork, nor into another event loop: each has to open a store of its own.
     """
 
     def __init__(self, connection: Connection) -> None:
