@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 from eventstore.documents.fields import Document, ThreadIdField
 from eventstore.errors import InvalidRequest
 from eventstore.events import Item
-from eventstore.jsontext import MalformedJson, dumps, loads
+from eventstore.jsontext import MalformedJson, dumps, loads, loads_fast
 from eventstore.moments import moment
 
 
@@ -35,9 +35,9 @@ class RolloutItem:
         """Write the payload as JSON text.
 
         Raises:
-            InvalidRequest: The payload has no JSON form.
+            InvalidRequest: The payload has no JSON form, or the type is no text.
         """
-        self.type = type
+        self.type = _must_be_text(type, "the type of an item")
         try:
             self.text = dumps(payload)
         except MalformedJson as exc:
@@ -45,10 +45,17 @@ class RolloutItem:
 
     @classmethod
     def from_text(cls, type: str, text: str) -> "RolloutItem":  # noqa: A002 - the contract's name
-        """Keep the payload's JSON text as it is; the caller vouches that it is JSON."""
-        item = cls.__new__(cls)
-        item.type, item.text = type, text
-        return item
+        """Keep the payload's JSON text as it is.
+
+        Raises:
+            InvalidRequest: It is not the text of one JSON value, or it or the type is no text (bytes, for example).
+        """
+        _must_be_text(type, "the type of an item")
+        try:
+            loads_fast(_must_be_text(text, f"the payload of a {type!r} item"))
+        except MalformedJson as exc:
+            raise InvalidRequest(f"the payload of a {type!r} item is not JSON: {exc}") from exc
+        return parsed_item(type, text)
 
     @property
     def payload(self) -> Any:
@@ -85,6 +92,20 @@ class RolloutItem:
                 raise ValueError('an item is {"type": text, "payload": JSON value}')
 
 
+def parsed_item(type: str, text: str) -> RolloutItem:  # noqa: A002 - the contract's name
+    """Return the item of a payload's JSON text which was parsed just before: parsing it again would find no more."""
+    item = RolloutItem.__new__(RolloutItem)
+    item.type, item.text = type, text
+    return item
+
+
+def _must_be_text(value: object, what: str) -> str:
+    """Return the value: what is no text would be taken here, and stop its thread where it is written."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{what} has to be a str, and is {value.__class__.__name__}: {value!r:.60}")
+    return value
+
+
 class StoredItem(NamedTuple):
     """One item of a thread's history. A NamedTuple: histories make tens of thousands of them."""
 
@@ -116,8 +137,17 @@ class StoredItem(NamedTuple):
 
     @property
     def payload(self) -> Any:
-        """The payload, parsed exactly."""
-        return loads(self.item.payload)
+        """The payload, parsed exactly.
+
+        Raises:
+            InvalidRequest: Python cannot read it, as integers of more than 4,300 digits; `text` has it.
+        """
+        try:
+            return loads(self.text)
+        except MalformedJson as exc:
+            raise InvalidRequest(
+                f"item {self.ordinal} has a payload that Python cannot read: {exc}; take its text"
+            ) from exc
 
 
 class ItemPage(Document):

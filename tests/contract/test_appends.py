@@ -98,6 +98,17 @@ async def test_payloads_are_kept_to_the_letter(store: ThreadStore) -> None:
     assert text == (await history(store, thread_id)).items[-1].text
 
 
+async def test_what_is_no_item_is_refused_and_blocks_nothing(store: ThreadStore) -> None:
+    thread_id = await a_live_thread(store)
+    for wrong in (b'{"a":1}', "not json", None):
+        with pytest.raises(InvalidRequest, match="item"):
+            await append(store, thread_id, RolloutItem.from_text("strange", wrong))  # type: ignore[arg-type]
+
+    await say(store, thread_id, "fine")
+    await store.shutdown_thread(thread_id)
+    assert ["hello", "fine"] == await said(store, thread_id)
+
+
 async def test_half_a_character_is_refused_and_blocks_nothing(store: ThreadStore) -> None:
     thread_id = await a_live_thread(store)
     with pytest.raises(InvalidRequest, match="surrogate"):

@@ -298,6 +298,27 @@ class TestARolloutItem:
         with pytest.raises(InvalidRequest, match="has no JSON form"):
             RolloutItem("event_msg", payload)
 
+    @pytest.mark.parametrize("wrong", [5, None, b"event_msg", ["event_msg"]])
+    def test_whose_type_is_no_text_is_an_invalid_request(self, wrong: Any) -> None:
+        with pytest.raises(InvalidRequest, match="the type of an item has to be a str"):
+            RolloutItem(wrong, {})
+        with pytest.raises(InvalidRequest, match="the type of an item has to be a str"):
+            RolloutItem.from_text(wrong, "{}")
+
+    @pytest.mark.parametrize("wrong", [b'{"a":1}', None, {"a": 1}, 5])
+    def test_of_what_is_no_text_is_an_invalid_request(self, wrong: Any) -> None:
+        with pytest.raises(InvalidRequest, match="the payload of a 'event_msg' item has to be a str"):
+            RolloutItem.from_text("event_msg", wrong)
+
+    @pytest.mark.parametrize("text", ["not json", "", "{", "NaN", '{"a":1}x', "[1,]", "'a'", "1" * 5_000])
+    def test_of_a_text_that_is_not_json_is_an_invalid_request(self, text: str) -> None:
+        with pytest.raises(InvalidRequest, match="the payload of a 'other' item is not JSON"):
+            RolloutItem.from_text("other", text)
+
+    @pytest.mark.parametrize("text", ['"\\ud83d"', "1e400", "1" * 4_000, "[" * 500 + "]" * 500, " null\n"])
+    def test_of_any_text_that_python_reads_as_json_keeps_it(self, text: str) -> None:
+        assert RolloutItem.from_text("other", text).text == text
+
     def test_is_a_value(self) -> None:
         one, same, other = (RolloutItem("event_msg", {"n": n}) for n in (1, 1, 2))
         assert (one == same, one == other, one == "event_msg") == (True, False, False)
@@ -332,6 +353,12 @@ class TestAHistory:
     def test_knows_of_each_item_where_and_when_it_was_written(self) -> None:
         item = self.HISTORY.items[0]
         assert (item.ordinal, str(item.position), item.at) == (0, "3:41", MOMENT)
+
+    def test_tells_of_a_payload_that_python_cannot_read_that_its_text_is_there(self) -> None:
+        item = StoredItem(7, Position(0, 1), Item(0, "strange", "1" * 5_000))
+        with pytest.raises(InvalidRequest, match=r"item 7 has a payload that Python cannot read.*take its text"):
+            _ = item.payload
+        assert item.text == "1" * 5_000
 
     def test_is_part_of_a_thread_that_was_read_with_it(self) -> None:
         thread = StoredThread.model_validate(
