@@ -37,7 +37,7 @@ class ThreadStore(Protocol):
         """Make a new live thread; nothing is stored until persist, or flush or shutdown with items queued.
 
         Raises:
-            InvalidRequest: The thread is live here already.
+            InvalidRequest: The thread is live here already, or its source is none of the contract's (§1.5).
         """
         ...
 

@@ -26,6 +26,7 @@ from eventstore.documents.params import (
     SortDirection,
     UpdateThreadMetadataParams,
 )
+from eventstore.documents.patch import ThreadMetadataPatch
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.errors import InvalidRequest, ThreadNotFound, UnknownThread, Unsupported
 from eventstore.history import Check, History, readable
@@ -99,6 +100,8 @@ class EventSourcedThreadStore:
 
     async def create_thread(self, params: CreateThreadParams) -> None:
         self._life.must_go_on()
+        # What a patch may not say is not said at the beginning either: it would be kept as `unknown`.
+        patch_fields(ThreadMetadataPatch(source=params.source))
         self._live.create(params)
 
     async def resume_thread(self, params: ResumeThreadParams) -> None:

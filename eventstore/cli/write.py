@@ -27,7 +27,9 @@ _BYTES_AT_ONCE = 4 * 1024 * 1024
 
 def new(
     context: typer.Context,
-    source: Annotated[str, typer.Option(metavar="S", help="Who starts the thread.")] = "cli",
+    source: Annotated[
+        str, typer.Option(metavar="S", help="Who starts the thread: cli, exec, mcp, vscode, or the JSON of an object.")
+    ] = "cli",
     cwd: Annotated[
         Path | None, typer.Option(metavar="D", help="The thread's directory.", show_default="this one")
     ] = None,
@@ -38,10 +40,13 @@ def new(
 
     async def work(store: Threads) -> None:
         from eventstore import __version__
+        from eventstore.cli.assignments import patch_of
         from eventstore.cli.lines import Incoming, item_of, nothing_came, tell_a_typist
         from eventstore.documents.params import CreateThreadParams, ThreadPersistenceMetadata
         from eventstore.ids import new_thread_id
 
+        starter = patch_of([f"source={source}"]).source
+        assert starter is not None, "an assignment of nothing is refused"
         tell_a_typist()
         batches = [
             [(line, item_of(line)) for line in lines]
@@ -52,7 +57,7 @@ def new(
         thread_id = new_thread_id()
         place = ThreadPersistenceMetadata(cwd=absolute(cwd or Path()), model_provider=provider)
         await store.create_thread(
-            CreateThreadParams(thread_id=thread_id, source=source, cli_version=__version__, metadata=place)
+            CreateThreadParams(thread_id=thread_id, source=starter, cli_version=__version__, metadata=place)
         )
         dropped: Counter[str] = Counter()
         try:

@@ -197,6 +197,19 @@ def test_metadata_is_set_and_cleared(cli: CommandLine, thread: str) -> None:
     assert changed.out == f"changed {thread}, now at version {shown['version']}\n"
 
 
+def test_a_thread_is_begun_by_an_agent_of_any_name_given_as_json(cli: CommandLine) -> None:
+    made = cli.done("new", "--source", '{"custom":"mine"}', given=asked("hi"))
+    assert cli.done("show", made.out.strip(), "--json").json["source"] == {"custom": "mine"}
+
+
+@pytest.mark.parametrize("source", ["my-agent", "CLI", '{"x":1}', "{}", ""])
+def test_a_thread_is_not_begun_by_what_cannot_be_set_as_its_source(cli: CommandLine, source: str) -> None:
+    ended = cli("new", "--source", source, given=asked("hi"))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("eventstore: source cannot be ")
+    assert cli.done("list", "--json").json["items"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

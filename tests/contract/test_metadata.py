@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from eventstore import ReadThreadParams, RolloutItem, ThreadMetadataPatch, ThreadStore, UpdateThreadMetadataParams
+from eventstore import (
+    ReadThreadParams,
+    RolloutItem,
+    ThreadMetadataPatch,
+    ThreadStore,
+    UpdateThreadMetadataParams,
+    new_thread_id,
+)
 from eventstore.documents.patch import GitInfoPatch
 from eventstore.documents.threads import GitInfo, ThreadMemoryMode, TokenUsage
 from eventstore.errors import AppendTooLarge, InvalidRequest, Unsupported, WrongExpectedVersion
@@ -208,6 +215,19 @@ async def test_what_json_cannot_hold_is_refused_before_anything_is_queued(store:
         await created(store, source={"custom": value})
 
     assert (await read(store, thread_id)).version == 2
+
+
+@pytest.mark.parametrize("source", ["my-agent", "CLI", "", {"x": 1}, {}, {"custom": 3}, {"subagent": "webb"}])
+async def test_a_thread_is_not_begun_by_a_source_that_no_patch_may_set(store: ThreadStore, source: Any) -> None:
+    """It would be kept as `unknown`."""
+    thread_id = new_thread_id()
+
+    with pytest.raises(InvalidRequest, match=r"source cannot be .*: give cli, exec, .* or an object such as"):
+        await created(store, thread_id, source=source)
+    await created(store, thread_id, source={"custom": "mine"})
+    await store.persist_thread(thread_id)
+
+    assert {"custom": "mine"} == (await read(store, thread_id)).source
 
 
 @pytest.mark.parametrize(
