@@ -7,7 +7,9 @@ survive. Parsing happens only where somebody looks inside.
 from __future__ import annotations
 
 import json
+from enum import Enum
 from typing import Any, NoReturn
+from uuid import UUID
 
 import orjson
 
@@ -41,13 +43,13 @@ def loads_fast(text: str | bytes) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Write compactly.
+    """Write compactly: JSON values, and what orjson takes for such: UUIDs, fragments, members of enumerations.
 
     Raises:
-        MalformedJson: The value has no JSON form (NaN, a set, a cycle).
+        MalformedJson: The value has no JSON form (NaN, a set, a datetime, a cycle).
     """
     try:
-        text = orjson.dumps(value).decode()
+        text = orjson.dumps(value, option=_JSON_VALUES).decode()
     except TypeError:
         return _dumps_exactly(value)
     if "null" in text:
@@ -55,11 +57,28 @@ def dumps(value: Any) -> str:
     return text
 
 
+_JSON_VALUES = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+"""Leaves to `_dumps_exactly` what it does not take either, so that nothing is taken for what stands beside it."""
+
+
 def _dumps_exactly(value: Any) -> str:
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_as_orjson_has_it)
     except (TypeError, ValueError, RecursionError) as exc:
         raise MalformedJson(str(exc)) from exc
+
+
+def _as_orjson_has_it(value: object) -> Any:
+    """Return as JSON values what orjson takes, and cannot be told to leave."""
+    match value:
+        case Enum():
+            return value.value
+        case UUID():
+            return str(value)
+        case orjson.Fragment():
+            return loads(orjson.dumps(value))
+        case _:
+            raise TypeError(f"an object of type {type(value).__name__} is no JSON value")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from enum import Enum, StrEnum
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +64,74 @@ def test_a_value_without_a_json_form_is_malformed(value: object) -> None:
     """Not a number is not null: a value is never quietly another one."""
     with pytest.raises(MalformedJson):
         dumps(value)
+
+
+class Colour(Enum):
+    RED = "red"
+    GREAT = 10**30
+    NEVER = math.nan
+    ODD = date(2026, 5, 1)
+
+
+class Word(StrEnum):
+    YES = "yes"
+
+
+class Place(NamedTuple):
+    x: int = 1
+
+
+class Name(str):
+    pass
+
+
+class Table(dict[str, int]):
+    pass
+
+
+@dataclass
+class Point:
+    x: int = 1
+
+
+BESIDE = [1, None, "null", 10**30, "\ud83d", Name("x"), [[None]]]
+"""Other values, which are written in other ways."""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Colour.RED, '"red"'),
+        (Colour.GREAT, "1" + "0" * 30),
+        (Word.YES, '"yes"'),
+        (HTTPStatus.OK, "200"),
+        (UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (orjson.Fragment(b'{"a":1}'), '{"a":1}'),
+        (Name("x"), '"x"'),
+        (Table(a=1), '{"a":1}'),
+        (Place(), "[1]"),
+        ((1, 2), "[1,2]"),
+        ({Word.YES: 1, Name("x"): 2, 3: 4}, '{"yes":1,"x":2,"3":4}'),
+        (datetime(2026, 5, 1, tzinfo=UTC), None),
+        (date(2026, 5, 1), None),
+        (time(12), None),
+        (Point(), None),
+        (Colour.NEVER, None),
+        (Colour.ODD, None),
+        (Decimal(1), None),
+        (b"bytes", None),
+        ({1, 2}, None),
+        ({UUID(int=1): 1}, None),
+        (math.nan, None),
+    ],
+)
+def test_a_value_is_taken_or_refused_whatever_stands_beside_it(value: object, text: str | None) -> None:
+    for other in BESIDE:
+        if text is None:
+            with pytest.raises(MalformedJson):
+                dumps([value, other])
+        else:
+            assert dumps([value, other]) == f"[{text},{dumps(other)}]"
 
 
 def test_a_value_within_itself_is_malformed() -> None:
