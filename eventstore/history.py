@@ -33,7 +33,11 @@ _SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class AsOf:
-    """A point of a thread's past: the last event up to a version, or up to a time."""
+    """A point of a thread's past: the last event up to a version, or up to a time (microseconds since the epoch).
+
+    Events are whole: where one bears several items, as those of imported files do (up to 200, with the time of the
+    last), a time before that shows none of them.
+    """
 
     version: int | None = None
     micros: int | None = None
@@ -145,6 +149,7 @@ class History:
         back, the latest time seen so far counts.
 
         Raises:
+            InvalidRequest: The thread has not come to that version.
             UnreadableEvent: A record before that point cannot be understood.
             LogTruncated: Records of the thread are missing.
         """
@@ -158,6 +163,13 @@ class History:
         except UnreadableEvent:
             if not past.is_complete:
                 raise
+        reached = past.state.head.version
+        if point.version is not None and point.version > reached:
+            # Dates without hyphens and years read as versions: what is now would pass for what was then.
+            raise InvalidRequest(
+                f"thread {thread_id} has not come to version {point.version}, it is at version {reached}; give one up "
+                "to that, or a time such as 2026-05-01T12:00:00Z"
+            )
         return past.state, past.items(self._feed.partition_of(thread_id))
 
 

@@ -32,7 +32,12 @@ def history(
         int | None, typer.Option(metavar="N", min=0, help="Only the last items, whatever the thread's length.")
     ] = None,
     as_of: Annotated[
-        str | None, typer.Option(metavar="VERSION|TIME", help="As the thread was at a version, or at a time.")
+        str | None,
+        typer.Option(
+            metavar="VERSION|TIME",
+            help="As the thread was at a version, or at a time. Items that were imported together (up to 200) "
+            "are there from the time of the last of them.",
+        ),
     ] = None,
     at_least: TokensOption = None,
     json: Annotated[

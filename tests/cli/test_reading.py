@@ -206,6 +206,14 @@ def test_the_past_is_read_by_version_and_by_time(example: CommandLine) -> None:
     assert len(example.done("history", NAMED, "--json", "--as-of", version, "--last", 2).lines) == 2
 
 
+@pytest.mark.parametrize("beyond", ["20260501", "2026", "999"])
+def test_a_version_that_a_thread_has_not_come_to_is_refused(example: CommandLine, beyond: str) -> None:
+    version = example.done("show", NAMED, "--json").json["version"]
+    ended = example("history", NAMED, "--as-of", beyond)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"has not come to version {beyond}, it is at version {version}; give one up to that, or a time" in ended.err
+
+
 def test_the_default_file_is_in_the_data_directory(
     example: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -183,7 +183,7 @@ async def test_a_record_that_is_not_ours_harms_nobody(parts: Embedded, foreign: 
     assert await parts.feed.end(0) == end + 1
     assert ["before", "after"] == await said(store, thread_id)
     assert [thread_id] == [thread.thread_id for thread in (await store.list_threads(ListThreadsParams())).items]
-    _, as_of = await store.history.as_of(thread_id, AsOf(version=100))
+    _, as_of = await store.history.as_of(thread_id, AsOf())
     assert len(as_of) == 3
     await say(store, thread_id, "named", append_id=new_thread_id())
     await store.flush_thread(thread_id)
@@ -201,5 +201,5 @@ async def test_an_event_under_anothers_key_is_nobodys(parts: Embedded) -> None:
 
     for thread_id, text in ((one, "one"), (two, "two")):
         assert [text] == await said(store, thread_id)
-        _, as_of = await store.history.as_of(thread_id, AsOf(version=100))
+        _, as_of = await store.history.as_of(thread_id, AsOf())
         assert len(as_of) == 2

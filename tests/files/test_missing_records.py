@@ -74,7 +74,7 @@ async def exported_with_all_others(parts: Embedded, thread_id: ThreadId) -> int:
 
 
 async def as_it_is_now(parts: Embedded, thread_id: ThreadId) -> int:
-    _, items = await parts.store.history.as_of(thread_id, AsOf(version=1_000))
+    _, items = await parts.store.history.as_of(thread_id, AsOf())
     return len(items) + 1
 
 

@@ -69,6 +69,18 @@ async def test_the_time_of_what_does_not_count_does_not_count(void: Event) -> No
     assert [0, 1, 2] == await ordinals(3, *events)
 
 
+async def test_a_version_is_reached_or_refused_whatever_does_not_count() -> None:
+    events = (at(1, created()), at(2, appended(1)), at(3, archived("late", version=99)))
+    no_others: Any = None
+    history = History(ListFeed(entries(events)), Nothing(no_others))
+
+    state, _ = await history.as_of(ONE, AsOf())
+    _, items = await history.as_of(ONE, AsOf(version=state.head.version))
+    assert [0, 1] == [item.ordinal for item in items]
+    with pytest.raises(InvalidRequest, match=f"has not come to version 3, it is at version {state.head.version}"):
+        await history.as_of(ONE, AsOf(version=3))
+
+
 @pytest.mark.parametrize(
     "text",
     [
