@@ -23,6 +23,8 @@ PREFIX = "EVENTSTORE_"
 _PLANNED = ("local",)
 _SHOWN = 60
 """Characters of a wrong URL that are repeated in the sentence about it."""
+_MEMORY = ":memory:"
+"""In place of a path: no file, and gone with the store."""
 _TEXTS = frozenset({"log", "views", "actor"})
 
 
@@ -32,7 +34,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     log: str = Field(default="", repr=False)
-    """URL of the log; empty: a file in the user's data directory."""
+    """URL of the log; not given: a file in the user's data directory."""
     views: str = Field(default="", repr=False)
     """URL of the views; empty: beside the log."""
     actor: str = ""
@@ -113,7 +115,8 @@ class Settings(BaseModel):
             InvalidRequest: A URL is malformed, or log and views name different files.
             Unsupported: A URL names an engine that is not built in.
         """
-        log = SqliteUrl.parse(self.log) if self.log else SqliteUrl(str(default_file()))
+        # A log that is given and empty is refused: whoever named it so by a variable that is not set means another.
+        log = SqliteUrl.parse(self.log) if "log" in self.model_fields_set else SqliteUrl(str(default_file()))
         if self.views and (not self.views.startswith("sqlite:") or SqliteUrl.parse(self.views) != log):
             raise InvalidRequest(
                 "on SQLite, log and views are kept in one file; leave --views and EVENTSTORE_VIEWS away, or give the "
@@ -153,19 +156,23 @@ class SqliteUrl:
         path, _, query = rest.partition("?")
         for name, _ in parse_qsl(query, keep_blank_values=True):
             raise InvalidRequest(f"{url!r} has an unknown parameter {name!r}; sqlite: takes none")
+        if path == _MEMORY:
+            return cls(path)
         path = path.removeprefix("//")
         if "\0" in path:
             raise InvalidRequest(f"{url!r} names no file: no path has a NUL in it; give sqlite:PATH")
-        if not path or (path != ":memory:" and path.endswith("/")):
+        if not path or path.endswith("/"):
             raise InvalidRequest(f"{url!r} names no file; give sqlite:PATH, e.g. sqlite:agent.db")
         try:
-            return cls(path if path == ":memory:" else str(Path(path).expanduser()))
+            path = str(Path(path).expanduser())
         except RuntimeError as exc:
             raise InvalidRequest(f"{url!r} names no file: {exc}; give the whole path") from exc
+        # A file of that name is one on disk, whatever the path becomes on its way.
+        return cls(f"./{path}" if path == _MEMORY else path)
 
 
 def load_settings(*, log: str | None = None, views: str | None = None, actor: str | None = None) -> Settings:
-    """Return the settings: what is given here wins over the environment.
+    """Return the settings: what is given here wins over the environment, whose empty variables are not set.
 
     A log given here that is not on Kafka leaves the environment's views alone.
 
@@ -214,7 +221,7 @@ def _named_in(environment: Mapping[str, str]) -> dict[str, str]:
     for name in named:
         if name not in known:
             raise InvalidRequest(f"{name} in the environment is not a setting; known are {', '.join(sorted(known))}")
-    return {known[name]: value for name, value in named.items()}
+    return {known[name]: value for name, value in named.items() if value}
 
 
 def _user() -> str:

@@ -147,6 +147,7 @@ def said_in(cli: CommandLine) -> str:
     ("words", "environment", "sentence"),
     [
         (["--log", "threads.db"], {}, "eventstore: 'threads.db' is not a URL of a store; give sqlite:PATH, .*"),
+        (["--log", ""], {}, "eventstore: '' is not a URL of a store; give sqlite:PATH, .*"),
         (["--log", "sqlite:"], {}, "eventstore: 'sqlite:' names no file; give sqlite:PATH, .*"),
         (["--log", "sqlite:x.db?mode=ro"], {}, "eventstore: '.*' has an unknown parameter 'mode'; sqlite: takes none"),
         (["--log", "sqlite:x.db?"], {"EVENTSTORE_LGO": "y"}, "eventstore: EVENTSTORE_LGO in the environment is not .*"),

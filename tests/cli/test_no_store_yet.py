@@ -123,6 +123,34 @@ def test_a_store_in_memory_is_there_and_empty(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err.startswith("no threads yet")
 
 
+@pytest.mark.parametrize("url", ["sqlite:./:memory:", "sqlite:.//:memory:", "sqlite://:memory:"])
+def test_a_file_that_is_named_like_memory_is_kept(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: CommandLine
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = empty.done("--log", url, "new", given=asked("hello")).out.strip()
+    assert [thread["thread_id"] for thread in empty.done("--log", url, "list", "--json").json["items"]] == [made]
+    assert (tmp_path / ":memory:").is_file()
+
+
+def test_a_url_of_a_copy_that_is_empty_is_not_the_default_file(empty: CommandLine, tmp_path: Path) -> None:
+    empty.done("new", given=asked("hello"))
+    for words in (["--from", empty.url, "--to", ""], ["--from", "", "--to", empty.url]):
+        ended = empty("copy", *words)
+        assert (ended.code, ended.out) == (2, "")
+        assert "'' is not a URL of a store" in ended.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_empty_variable_is_not_set(
+    empty: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("LOG", "VIEWS", "ACTOR", "WITHIN", "SYNCHRONOUS"):
+        monkeypatch.setenv(f"EVENTSTORE_{name}", "")
+    assert main(["list"]) == 0
+    assert capsys.readouterr().err.startswith("no threads yet")
+
+
 def test_a_store_whose_threads_are_all_gone_is_not_a_fresh_one(empty: CommandLine) -> None:
     thread = empty.done("new", given=asked("hello")).out.strip()
     empty.done("delete", "--yes", thread)
