@@ -2,17 +2,19 @@
 
     async with open_store("sqlite:agent.db") as store: ...
 
-Everything public is importable from here; modules are loaded when they are first used.
+Everything public is importable from here, but for `eventstore.tokens`; modules are loaded when they are first used.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False  # as type checkers know it: `typing` takes longer to import than all that is done here
 if TYPE_CHECKING:
+    from eventstore.documents.fields import Json
     from eventstore.documents.items import ItemPage, Position, Receipt, RolloutItem, StoredItem
     from eventstore.documents.params import (
         AppendThreadItemsParams,
         ArchiveThreadParams,
+        BaseInstructions,
         CreateThreadParams,
         DeleteThreadParams,
         ListThreadsParams,
@@ -21,29 +23,75 @@ if TYPE_CHECKING:
         ReadThreadParams,
         ResumeThreadParams,
         SortDirection,
+        ThreadEventPersistenceMode,
+        ThreadPersistenceMetadata,
         ThreadSortKey,
         UpdateThreadMetadataParams,
     )
-    from eventstore.documents.patch import ThreadMetadataPatch
-    from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
-    from eventstore.errors import EventStoreError
-    from eventstore.ids import new_thread_id, parse_thread_id
+    from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
+    from eventstore.documents.threads import (
+        GitInfo,
+        HistoryPosition,
+        StoredThread,
+        StoredThreadHistory,
+        ThreadHistoryMode,
+        ThreadMemoryMode,
+        ThreadPage,
+        TokenUsage,
+    )
+    from eventstore.errors import (
+        AppendTooLarge,
+        Behind,
+        Broken,
+        Conflict,
+        EventStoreError,
+        InvalidRequest,
+        LogTruncated,
+        LogUnavailable,
+        OutcomeUnknown,
+        Rejected,
+        Superseded,
+        ThreadExists,
+        ThreadNotFound,
+        TooMany,
+        TopicMisconfigured,
+        Unavailable,
+        Unknown,
+        UnknownThread,
+        UnreadableEvent,
+        Unsupported,
+        ViewsAheadOfLog,
+        ViewsBehind,
+        ViewsUnavailable,
+        WriterFenced,
+        WrongExpectedVersion,
+    )
+    from eventstore.ids import ThreadId, new_thread_id, parse_thread_id
     from eventstore.store import ThreadStore
     from eventstore.wiring import open_store
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "documents.fields": "Json",
     "documents.items": "ItemPage Position Receipt RolloutItem StoredItem",
     "documents.params": (
-        "AppendThreadItemsParams ArchiveThreadParams CreateThreadParams DeleteThreadParams ListThreadsParams "
-        "LoadThreadHistoryParams ReadItemsParams ReadThreadParams ResumeThreadParams SortDirection ThreadSortKey "
-        "UpdateThreadMetadataParams"
+        "AppendThreadItemsParams ArchiveThreadParams BaseInstructions CreateThreadParams DeleteThreadParams "
+        "ListThreadsParams LoadThreadHistoryParams ReadItemsParams ReadThreadParams ResumeThreadParams SortDirection "
+        "ThreadEventPersistenceMode ThreadPersistenceMetadata ThreadSortKey UpdateThreadMetadataParams"
     ),
-    "documents.patch": "ThreadMetadataPatch",
-    "documents.threads": "StoredThread StoredThreadHistory ThreadPage",
-    "errors": "EventStoreError",
-    "ids": "new_thread_id parse_thread_id",
+    "documents.patch": "GitInfoPatch ThreadMetadataPatch",
+    "documents.threads": (
+        "GitInfo HistoryPosition StoredThread StoredThreadHistory ThreadHistoryMode ThreadMemoryMode ThreadPage "
+        "TokenUsage"
+    ),
+    "errors": (
+        "AppendTooLarge Behind Broken Conflict EventStoreError InvalidRequest LogTruncated LogUnavailable "
+        "OutcomeUnknown Rejected Superseded ThreadExists ThreadNotFound TooMany TopicMisconfigured Unavailable "
+        "Unknown UnknownThread UnreadableEvent Unsupported ViewsAheadOfLog ViewsBehind ViewsUnavailable WriterFenced "
+        "WrongExpectedVersion"
+    ),
+    "ids": "ThreadId new_thread_id parse_thread_id",
     "store": "ThreadStore",
     "wiring": "open_store",
 }
@@ -52,14 +100,18 @@ __all__ = [
     # open
     "open_store",
     "ThreadStore",
-    "EventStoreError",
+    "ThreadId",
     "new_thread_id",
     "parse_thread_id",
     # ask
     "AppendThreadItemsParams",
     "ArchiveThreadParams",
+    "BaseInstructions",
     "CreateThreadParams",
     "DeleteThreadParams",
+    "GitInfoPatch",
+    "HistoryPosition",
+    "Json",
     "ListThreadsParams",
     "LoadThreadHistoryParams",
     "ReadItemsParams",
@@ -67,10 +119,16 @@ __all__ = [
     "ResumeThreadParams",
     "RolloutItem",
     "SortDirection",
+    "ThreadEventPersistenceMode",
+    "ThreadHistoryMode",
+    "ThreadMemoryMode",
     "ThreadMetadataPatch",
+    "ThreadPersistenceMetadata",
     "ThreadSortKey",
+    "TokenUsage",
     "UpdateThreadMetadataParams",
     # answer
+    "GitInfo",
     "ItemPage",
     "Position",
     "Receipt",
@@ -78,6 +136,32 @@ __all__ = [
     "StoredThread",
     "StoredThreadHistory",
     "ThreadPage",
+    # errors, by the caller's next move
+    "EventStoreError",
+    "Rejected",
+    "InvalidRequest",
+    "UnknownThread",
+    "ThreadNotFound",
+    "AppendTooLarge",
+    "Unsupported",
+    "Conflict",
+    "WriterFenced",
+    "WrongExpectedVersion",
+    "ThreadExists",
+    "Unavailable",
+    "LogUnavailable",
+    "ViewsUnavailable",
+    "TooMany",
+    "Behind",
+    "ViewsBehind",
+    "Unknown",
+    "OutcomeUnknown",
+    "Broken",
+    "UnreadableEvent",
+    "Superseded",
+    "LogTruncated",
+    "TopicMisconfigured",
+    "ViewsAheadOfLog",
 ]
 
 

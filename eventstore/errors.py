@@ -1,5 +1,6 @@
-"""Every error a caller can meet, in families named by the caller's next move.
+"""Every error that a store raises, in families named by the caller's next move.
 
+Parameters that do not fit are refused when they are made, by pydantic's `ValidationError` (a `ValueError`).
 Catch a family to decide what to do next; catch a member to know why. Foreign errors are translated
 once, at an engine's edge. Texts that other programs match on are the contract's.
 """

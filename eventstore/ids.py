@@ -9,7 +9,7 @@ import os
 import re
 import time
 from struct import unpack
-from typing import NewType
+from typing import NewType, TypeAlias
 from uuid import UUID
 
 from eventstore.errors import InvalidRequest
@@ -18,6 +18,9 @@ ThreadId = NewType("ThreadId", str)
 EventId = NewType("EventId", str)
 WriterId = NewType("WriterId", str)
 
+AnyId: TypeAlias = str | UUID
+"""What callers may give for an id: a UUID, or its text in any usual form."""
+
 _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UUID = re.compile(
     r"[0-9a-f]{32} | (urn:uuid:)? [0-9a-f]{8} (-[0-9a-f]{4}){3} -[0-9a-f]{12}", re.ASCII | re.IGNORECASE | re.VERBOSE
@@ -25,12 +28,13 @@ _UUID = re.compile(
 """Stricter than `uuid.UUID`, which takes hyphens anywhere, underscores and any script's digits."""
 
 
-def parse_thread_id(text: str) -> ThreadId:
+def parse_thread_id(given: AnyId) -> ThreadId:
     """Return the canonical form of a thread id (contract §1.1: any UUID version parses).
 
     Raises:
-        InvalidRequest: The text is not a UUID.
+        InvalidRequest: It is not a UUID.
     """
+    text = given if isinstance(given, str) else str(given)
     if _CANONICAL.fullmatch(text):
         return ThreadId(text)
     if not _UUID.fullmatch(text):

@@ -19,7 +19,7 @@ from eventstore.documents.params import (
     UpdateThreadMetadataParams,
 )
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
-from eventstore.ids import ThreadId
+from eventstore.ids import AnyId
 
 
 class ThreadStore(Protocol):
@@ -61,7 +61,7 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def persist_thread(self, thread_id: ThreadId) -> str | None:
+    async def persist_thread(self, thread_id: AnyId) -> str | None:
         """Store the thread and everything appended so far, even if that is nothing; return its consistency token.
 
         Raises:
@@ -71,7 +71,7 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def flush_thread(self, thread_id: ThreadId) -> str | None:
+    async def flush_thread(self, thread_id: AnyId) -> str | None:
         """Acknowledge everything appended so far: it counts, and every reader sees it.
 
         Return its consistency token; None while nothing is stored.
@@ -83,7 +83,7 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def shutdown_thread(self, thread_id: ThreadId) -> str | None:
+    async def shutdown_thread(self, thread_id: AnyId) -> str | None:
         """Flush, then end the live thread, which stays live if that fails; return the consistency token of all of it.
 
         Raises:
@@ -93,7 +93,7 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def discard_thread(self, thread_id: ThreadId) -> None:
+    async def discard_thread(self, thread_id: AnyId) -> None:
         """End the live thread without storing what is queued; what is stored stays.
 
         Raises:
@@ -172,7 +172,7 @@ class ThreadStore(Protocol):
         """
         ...
 
-    async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
+    async def retry_thread(self, thread_id: AnyId) -> StoredThread | None:
         """Fold a thread anew that froze at a record which this version understands; return what is known of it.
 
         A healthy thread is left as it is. None says that there is none any more: a delete lay behind the record.

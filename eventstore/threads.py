@@ -30,7 +30,7 @@ from eventstore.documents.patch import ThreadMetadataPatch
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.errors import InvalidRequest, ThreadNotFound, UnknownThread, Unsupported
 from eventstore.history import Check, History, readable
-from eventstore.ids import ThreadId, parse_thread_id
+from eventstore.ids import AnyId, ThreadId, parse_thread_id
 from eventstore.life import Life
 from eventstore.live import LiveThreads
 from eventstore.memory import Memory
@@ -113,19 +113,19 @@ class EventSourcedThreadStore:
         self._life.must_go_on()
         return await self._live.append(params, is_fresh=is_fresh)
 
-    async def persist_thread(self, thread_id: ThreadId) -> str | None:
+    async def persist_thread(self, thread_id: AnyId) -> str | None:
         self._life.must_go_on()
         return await self._live.flush(parse_thread_id(thread_id), even_if_empty=True)
 
-    async def flush_thread(self, thread_id: ThreadId) -> str | None:
+    async def flush_thread(self, thread_id: AnyId) -> str | None:
         self._life.must_go_on()
         return await self._live.flush(parse_thread_id(thread_id))
 
-    async def shutdown_thread(self, thread_id: ThreadId) -> str | None:
+    async def shutdown_thread(self, thread_id: AnyId) -> str | None:
         self._life.must_go_on()
         return await self._live.shutdown(parse_thread_id(thread_id))
 
-    async def discard_thread(self, thread_id: ThreadId) -> None:
+    async def discard_thread(self, thread_id: AnyId) -> None:
         self._life.must_go_on()
         self._live.discard(parse_thread_id(thread_id))
 
@@ -223,7 +223,7 @@ class EventSourcedThreadStore:
             next_cursor=str(places.start if backwards else places.stop) if more else None,
         )
 
-    async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
+    async def retry_thread(self, thread_id: AnyId) -> StoredThread | None:
         self._life.must_go_on()
         thread_id = parse_thread_id(thread_id)
         view = _checking(thread_id, True, _no_thread)(await self.views.get(thread_id))

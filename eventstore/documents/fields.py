@@ -3,6 +3,7 @@
 Annotations are evaluated here and in all documents, not kept as text: pydantic would compile each one at import.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
@@ -12,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     JsonValue,
     PlainSerializer,
 )
@@ -64,6 +66,12 @@ def _in_utc(moment: datetime) -> datetime:
 
 Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(rfc_3339, when_used="json")]
 """A datetime in UTC; in JSON, RFC 3339."""
+
+Version: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+"""How often what a reader sees of a thread has changed."""
+
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
+"""A JSON value, to type checkers: a `dict[str, str]` is one, which it is not as pydantic's `JsonValue`."""
 
 SessionSource: TypeAlias = str | dict[str, JsonValue]
 """Who started a thread: `cli`, `vscode`, `exec`, `mcp`, `unknown`, or one of the contract's objects (§1.5)."""

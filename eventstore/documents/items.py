@@ -6,10 +6,10 @@ Items keep their payload as JSON text; whoever looks inside parses it then.
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pydantic import GetCoreSchemaHandler, JsonValue
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from eventstore.documents.fields import Document, ThreadIdField
+from eventstore.documents.fields import Document, Json, ThreadIdField
 from eventstore.errors import InvalidRequest
 from eventstore.events import Item
 from eventstore.jsontext import MalformedJson, dumps, loads, loads_fast
@@ -31,7 +31,7 @@ class RolloutItem:
 
     __slots__ = ("text", "type")
 
-    def __init__(self, type: str, payload: JsonValue) -> None:  # noqa: A002 - the contract's name
+    def __init__(self, type: str, payload: Json) -> None:  # noqa: A002 - the contract's name
         """Write the payload as JSON text.
 
         Raises:

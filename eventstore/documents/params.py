@@ -1,13 +1,25 @@
-"""What is asked of the thread store, verb by verb, with the contract's field names (§1.3)."""
+"""What is asked of the thread store, verb by verb, with the contract's field names (§1.3).
 
+Each says to type checkers what it is made of, which is more than what its fields then hold: any text of an id, any
+sequence, an enumeration's value. What does not fit is pydantic's `ValidationError`, before anything is asked.
+"""
+
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field, JsonValue
 
-from eventstore.documents.fields import Document, SessionSource, Text, ThreadIdField
+from eventstore.documents.fields import Document, Json, SessionSource, Text, ThreadIdField, Version
 from eventstore.documents.items import RolloutItem
 from eventstore.documents.patch import ThreadMetadataPatch
 from eventstore.documents.threads import HistoryPosition, ThreadHistoryMode, ThreadMemoryMode
+from eventstore.ids import AnyId
+
+_EventMode: TypeAlias = Literal["Limited", "Extended"]
+_HistoryMode: TypeAlias = Literal["legacy", "paginated"]
+_SortKey: TypeAlias = Literal["CreatedAt", "UpdatedAt"]
+_Direction: TypeAlias = Literal["Asc", "Desc"]
 
 
 class ThreadEventPersistenceMode(StrEnum):
@@ -54,6 +66,27 @@ class CreateThreadParams(Document):
     history_base: HistoryPosition | None = None
     metadata: ThreadPersistenceMetadata = Field(default_factory=ThreadPersistenceMetadata)
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            forked_from_id: AnyId | None = None,
+            source: SessionSource = ...,
+            base_instructions: BaseInstructions | None = None,
+            dynamic_tools: Sequence[Json] = ...,
+            event_persistence_mode: ThreadEventPersistenceMode | _EventMode = ...,
+            session_id: AnyId | None = None,
+            parent_thread_id: AnyId | None = None,
+            thread_source: str | None = None,
+            originator: str = ...,
+            cli_version: str = ...,
+            history_mode: ThreadHistoryMode | _HistoryMode = ...,
+            history_base: HistoryPosition | None = None,
+            metadata: ThreadPersistenceMetadata = ...,
+        ) -> None: ...
+
 
 class ResumeThreadParams(Document):
     thread_id: ThreadIdField
@@ -64,6 +97,19 @@ class ResumeThreadParams(Document):
     event_persistence_mode: ThreadEventPersistenceMode = ThreadEventPersistenceMode.LIMITED
     metadata: ThreadPersistenceMetadata | None = None
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            rollout_path: str | None = None,
+            history: Sequence[RolloutItem] | None = None,
+            include_archived: bool = ...,
+            event_persistence_mode: ThreadEventPersistenceMode | _EventMode = ...,
+            metadata: ThreadPersistenceMetadata | None = None,
+        ) -> None: ...
+
 
 class AppendThreadItemsParams(Document):
     thread_id: ThreadIdField
@@ -71,12 +117,32 @@ class AppendThreadItemsParams(Document):
     append_id: ThreadIdField | None = None
     """A UUID that names this append: appending it again adds nothing."""
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            items: Sequence[RolloutItem],
+            append_id: AnyId | None = None,
+        ) -> None: ...
+
 
 class LoadThreadHistoryParams(Document):
     thread_id: ThreadIdField
     include_archived: bool = False
     at_least: Text | None = None
     """A consistency token, as appends and commands return it: the answer reflects no less than what it names."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            include_archived: bool = ...,
+            at_least: str | None = None,
+        ) -> None: ...
 
 
 class ReadThreadParams(Document):
@@ -86,10 +152,22 @@ class ReadThreadParams(Document):
     at_least: Text | None = None
     """A consistency token, as appends and commands return it: the answer reflects no less than what it names."""
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            include_archived: bool = ...,
+            include_history: bool = ...,
+            at_least: str | None = None,
+        ) -> None: ...
+
 
 class ReadItemsParams(Document):
     thread_id: ThreadIdField
     include_archived: bool = True
+    """True, unlike elsewhere: a page is for looking through what was said, in any thread that there is."""
     page_size: int = Field(default=50, ge=0)
     cursor: str | None = None
     """The `next_cursor` of the page before."""
@@ -97,6 +175,19 @@ class ReadItemsParams(Document):
     """Desc begins with the latest item."""
     at_least: Text | None = None
     """A consistency token, as appends and commands return it: the answer reflects no less than what it names."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            include_archived: bool = ...,
+            page_size: int = ...,
+            cursor: str | None = None,
+            sort_direction: SortDirection | _Direction = ...,
+            at_least: str | None = None,
+        ) -> None: ...
 
 
 class ListThreadsParams(Document):
@@ -120,22 +211,72 @@ class ListThreadsParams(Document):
     at_least: Text | None = None
     """A consistency token, as appends and commands return it: the answer reflects no less than what it names."""
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            page_size: int = ...,
+            cursor: str | None = None,
+            sort_key: ThreadSortKey | _SortKey = ...,
+            sort_direction: SortDirection | _Direction = ...,
+            allowed_sources: Sequence[SessionSource] = ...,
+            model_providers: Sequence[str] | None = None,
+            cwd_filters: Sequence[str] | None = None,
+            archived: bool = ...,
+            search_term: str | None = None,
+            use_state_db_only: bool = ...,
+            exact: bool = ...,
+            at_least: str | None = None,
+        ) -> None: ...
+
 
 class UpdateThreadMetadataParams(Document):
     thread_id: ThreadIdField
     patch: ThreadMetadataPatch
     include_archived: bool = False
-    expected_version: int | None = None
+    expected_version: Version | None = None
     """Change only at this version of the thread."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            patch: ThreadMetadataPatch,
+            include_archived: bool = ...,
+            expected_version: int | None = None,
+        ) -> None: ...
 
 
 class ArchiveThreadParams(Document):
     thread_id: ThreadIdField
-    expected_version: int | None = None
+    expected_version: Version | None = None
     reason: Text | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            expected_version: int | None = None,
+            reason: str | None = None,
+        ) -> None: ...
 
 
 class DeleteThreadParams(Document):
     thread_id: ThreadIdField
-    expected_version: int | None = None
+    expected_version: Version | None = None
     reason: Text | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            thread_id: AnyId,
+            expected_version: int | None = None,
+            reason: str | None = None,
+        ) -> None: ...

@@ -28,7 +28,7 @@ from eventstore.documents.params import (
 from eventstore.documents.records import EventRecord
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.errors import Broken, EventStoreError, OutcomeUnknown, ThreadNotFound
-from eventstore.ids import ThreadId, parse_thread_id
+from eventstore.ids import AnyId, ThreadId, parse_thread_id
 from eventstore.life import Life
 from eventstore.remote.changes import Call, Changes
 from eventstore.remote.connection import Connection
@@ -123,23 +123,22 @@ class RemoteThreadStore:
         self._perhaps_live.discard(params.thread_id)
         return receipt
 
-    async def persist_thread(self, thread_id: ThreadId) -> str | None:
+    async def persist_thread(self, thread_id: AnyId) -> str | None:
         return await self._about_live(thread_id, "PersistThread")
 
-    async def flush_thread(self, thread_id: ThreadId) -> str | None:
+    async def flush_thread(self, thread_id: AnyId) -> str | None:
         return await self._about_live(thread_id, "FlushThread")
 
-    async def shutdown_thread(self, thread_id: ThreadId) -> str | None:
-        async def unheard(token: str | None) -> None:
-            self._ended_unheard[thread_id] = token
-
+    async def shutdown_thread(self, thread_id: AnyId) -> str | None:
         self._life.must_go_on()
-        thread_id = parse_thread_id(thread_id)
-        return await self._changes.in_turn(
-            thread_id, lambda call: self._end(thread_id, "ShutdownThread", call), unheard
-        )
+        ended = parse_thread_id(thread_id)
 
-    async def discard_thread(self, thread_id: ThreadId) -> None:
+        async def unheard(token: str | None) -> None:
+            self._ended_unheard[ended] = token
+
+        return await self._changes.in_turn(ended, lambda call: self._end(ended, "ShutdownThread", call), unheard)
+
+    async def discard_thread(self, thread_id: AnyId) -> None:
         self._life.must_go_on()
         thread_id = parse_thread_id(thread_id)
         await self._changes.in_turn(thread_id, lambda call: self._end(thread_id, "DiscardThread", call))
@@ -202,7 +201,7 @@ class RemoteThreadStore:
                 return page.model_copy(update={"items": tuple(items)})
             rest = params.model_copy(update={"cursor": page.next_cursor, "page_size": params.page_size - len(items)})
 
-    async def retry_thread(self, thread_id: ThreadId) -> StoredThread | None:
+    async def retry_thread(self, thread_id: AnyId) -> StoredThread | None:
         thread_id = parse_thread_id(thread_id)
         request = pb.RetryThreadRequest(thread_id=thread_id)
         return thread_of(await self._told(thread_id, "RetryThread", request, pb.Thread))
@@ -253,7 +252,7 @@ class RemoteThreadStore:
         done = await self._changes.tell(method, pb.LiveThreadRequest(thread_id=thread_id), pb.Done, call.deadline)
         return _token_of(done)
 
-    async def _about_live(self, thread_id: ThreadId, method: str) -> str | None:
+    async def _about_live(self, thread_id: AnyId, method: str) -> str | None:
         thread_id = parse_thread_id(thread_id)
         return await self._done(thread_id, method, pb.LiveThreadRequest(thread_id=thread_id))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
@@ -47,7 +48,7 @@ async def test_an_id_names_its_thread_in_any_form(store: ThreadStore) -> None:
     await say(store, forms[1], "one")
     await store.persist_thread(forms[2])
     await say(store, forms[0], "two")
-    await store.flush_thread(forms[1])
+    await store.flush_thread(UUID(thread_id))
     await store.shutdown_thread(forms[2])
 
     assert ["one", "two"] == await said(store, forms[0])
@@ -58,7 +59,7 @@ async def test_an_id_names_its_thread_in_any_form(store: ThreadStore) -> None:
         with pytest.raises(ThreadNotFound):
             await verb(forms[0])
         with pytest.raises(InvalidRequest, match="give a UUID"):
-            await verb(ThreadId("no id"))
+            await verb("no id")
 
 
 async def test_persisting_again_adds_nothing(store: ThreadStore) -> None:

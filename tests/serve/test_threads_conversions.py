@@ -226,7 +226,6 @@ def test_a_moment_keeps_its_microseconds() -> None:
         lambda: asked.append_request(
             AppendThreadItemsParams(thread_id=new_thread_id(), items=(RolloutItem("\ud800", 1),))
         ),
-        lambda: asked.change_request(ArchiveThreadParams(thread_id=new_thread_id(), expected_version=2**64)),
         lambda: asked.page_request(ReadItemsParams(thread_id=new_thread_id(), cursor="\udcff")),
         lambda: asked.create_request(CreateThreadParams(thread_id=new_thread_id(), dynamic_tools=(float("nan"),))),
     ],

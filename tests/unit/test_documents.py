@@ -258,6 +258,13 @@ class TestParameters:
         with pytest.raises(ValidationError):
             ListThreadsParams(page_size=-1)
 
+    @pytest.mark.parametrize("kind", [UpdateThreadMetadataParams, ArchiveThreadParams, DeleteThreadParams])
+    @pytest.mark.parametrize("version", [-1, 2**63, 10**30])
+    def test_expect_no_version_that_none_can_have(self, kind: type[Document], version: int) -> None:
+        kind.model_validate({"thread_id": THREAD, **PARAMETERS.get(kind, {}), "expected_version": 2**63 - 1})
+        with pytest.raises(ValidationError, match="expected_version"):
+            kind.model_validate({"thread_id": THREAD, **PARAMETERS.get(kind, {}), "expected_version": version})
+
     def test_write_enumerations_as_the_contract_spells_them(self) -> None:
         text = ListThreadsParams(sort_key=ThreadSortKey.UPDATED_AT).model_dump_json()
         assert json.loads(text)["sort_key"] == "UpdatedAt"

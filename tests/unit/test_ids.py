@@ -26,7 +26,7 @@ def test_a_uuid_in_any_usual_form_is_one_thread_id(text: str) -> None:
 
 @given(st.uuids())
 def test_a_uuid_of_any_version_parses(uuid: UUID) -> None:
-    assert parse_thread_id(str(uuid)) == str(uuid)
+    assert parse_thread_id(str(uuid)) == str(uuid) == parse_thread_id(uuid)
 
 
 @pytest.mark.parametrize(

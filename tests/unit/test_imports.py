@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
+
+import pytest
+
+import eventstore
+from eventstore import errors
+from eventstore.documents import params, patch
 
 NOT_LOADED = ("aiokafka", "redis", "hiredis", "projections.shared", "grpc", "google.protobuf", "eventstore.serve")
 
@@ -26,3 +33,15 @@ def test_opening_an_embedded_store_loads_neither_the_cluster_nor_the_server() ->
 
     assert "projections.embedded" in loaded
     assert not loaded.intersection(NOT_LOADED)
+
+
+@pytest.mark.parametrize("module", [params, patch, errors])
+def test_what_a_user_asks_with_and_what_he_is_told_is_importable_from_the_package(module: ModuleType) -> None:
+    own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+
+    assert {kind.__name__ for kind in own} <= set(eventstore.__all__)
+
+
+def test_all_that_the_package_names_is_there() -> None:
+    assert all(getattr(eventstore, name) is not None for name in eventstore.__all__)
+    assert len(eventstore.__all__) == len(set(eventstore.__all__))
