@@ -5,7 +5,7 @@ Annotations are evaluated here and in all documents, not kept as text: pydantic 
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
 )
+from pydantic_core import PydanticSerializationError
 
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId, parse_thread_id
@@ -26,6 +27,23 @@ from eventstore.moments import rfc_3339
 class Document(BaseModel):
     # Validators are built when they are first used: a command that needs two of them does not wait for thirty.
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+
+    if not TYPE_CHECKING:  # to type checkers it has the options that pydantic names
+
+        def model_dump_json(self, **options: Any) -> str:
+            """Write the document as JSON text.
+
+            Raises:
+                InvalidRequest: Pydantic does not write all that it holds (half characters, or values nested 255 deep);
+                    of a history, `json.dumps` writes the `model_dump()`.
+            """
+            try:
+                return super().model_dump_json(**options)
+            except PydanticSerializationError as exc:
+                raise InvalidRequest(
+                    f"pydantic cannot write this {type(self).__name__}: {exc}; of a history, json.dumps writes what "
+                    "model_dump returns"
+                ) from exc
 
 
 def _thread_id(value: object) -> ThreadId:

@@ -29,6 +29,8 @@ from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, TokenUsage
 from eventstore.errors import InvalidRequest
 from eventstore.events import Item
+from eventstore.ids import ThreadId
+from eventstore.jsontext import loads
 
 THREAD = "019dbb4e-0f0a-7c33-9a56-2f4f3b7f1f10"
 OTHER = "019dbb57-91c2-7e01-8a11-0a5d3f2b9c44"
@@ -366,6 +368,15 @@ class TestAHistory:
         with pytest.raises(InvalidRequest, match=r"item 7 has a payload that Python cannot read.*take its text"):
             _ = item.payload
         assert item.text == "1" * 5_000
+
+    @pytest.mark.parametrize("text", ['"\\ud83d"', "[" * 300 + "]" * 300])
+    def test_says_what_writes_it_where_pydantic_does_not(self, text: str) -> None:
+        history = StoredThreadHistory(
+            thread_id=ThreadId(THREAD), items=(StoredItem(0, Position(0, 1), Item(0, "strange", text)),)
+        )
+        with pytest.raises(InvalidRequest, match=r"write this StoredThreadHistory: .*; of a history, json.dumps"):
+            history.model_dump_json()
+        assert json.loads(json.dumps(history.model_dump()))["items"] == [{"type": "strange", "payload": loads(text)}]
 
     def test_is_part_of_a_thread_that_was_read_with_it(self) -> None:
         thread = StoredThread.model_validate(
