@@ -127,7 +127,7 @@ def item_of(line: Line) -> RolloutItem:
         AppendTooLarge: It is longer than any item that can be kept.
     """
     from eventstore.codex.rollout import MalformedLine, parse_line
-    from eventstore.documents.items import RolloutItem
+    from eventstore.documents.items import parsed_item
 
     if line.too_long:
         raise AppendTooLarge(
@@ -139,7 +139,7 @@ def item_of(line: Line) -> RolloutItem:
     except MalformedLine as exc:
         raise InvalidRequest(f'line {line.number} is no item, {exc}; write {{"type": …, "payload": …}}') from exc
     assert item is not None, "blank lines are not handed out"
-    return RolloutItem.from_text(item.type, item.payload)
+    return parsed_item(item.type, item.payload)
 
 
 def nothing_came() -> InvalidRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventstore.codex.payloads import Member, inner_type, joined, members, parsed_object, type_first
-from eventstore.documents.items import RolloutItem
+from eventstore.documents.items import RolloutItem, parsed_item
 from eventstore.documents.params import ThreadEventPersistenceMode
 from eventstore.documents.threads import ThreadHistoryMode
 from eventstore.jsontext import MalformedJson, dumps, loads
@@ -173,7 +173,7 @@ def _sanitised(item: RolloutItem) -> RolloutItem:
         parts = [_sanitised_member(part) for part in members(item.text)]
     except MalformedJson:
         return item
-    return RolloutItem.from_text(item.type, joined(parts))
+    return parsed_item(item.type, joined(parts))
 
 
 def _sanitised_member(part: Member) -> Member:

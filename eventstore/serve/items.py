@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from eventstore.codex.payloads import members
-from eventstore.documents.items import RolloutItem, StoredItem
+from eventstore.documents.items import RolloutItem, StoredItem, parsed_item
 from eventstore.errors import InvalidRequest
 from eventstore.jsontext import MalformedJson
 
@@ -43,7 +43,7 @@ def _of_own_layout(text: str) -> RolloutItem | None:
         orjson.loads(payload)  # one JSON value, hence the text's last one
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return None
-    return RolloutItem.from_text(beginning[1], payload)
+    return parsed_item(beginning[1], payload)
 
 
 def _of_any_layout(text: str) -> RolloutItem:
@@ -54,4 +54,4 @@ def _of_any_layout(text: str) -> RolloutItem:
         raise InvalidRequest(f"{text[:_SHOWN]!r} is no item: {exc}") from exc
     if not isinstance(kind, str) or found.keys() != {"type", "payload"}:
         raise InvalidRequest(f'{text[:_SHOWN]!r} is no item: it takes {{"type": text, "payload": JSON value}}')
-    return RolloutItem.from_text(kind, found["payload"])
+    return parsed_item(kind, found["payload"])
