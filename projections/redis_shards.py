@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha1
@@ -33,6 +33,8 @@ AT_ONCE = 32
 """Calls under way at the same time, each on a connection of its own; others wait for their turn."""
 _RETRIES = 3
 """How often a call is repeated at once whose connection broke: an idle one may be closed by a restart of Redis."""
+_END_WITHIN = 1.0
+"""Seconds that calls under way have to end by themselves when their connections are closed."""
 MOVED, BEHIND = b"moved", b"behind"
 """Words of scripts for a mark that is not the expected one any more, and for a generation that may not serve yet."""
 _VALUES = (MOVED, BEHIND)
@@ -73,6 +75,9 @@ class Shards:
         self._client: Redis | RedisCluster | None = None
         self._connecting: asyncio.Task[Redis | RedisCluster] | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._is_closed = False
+        self._under_way = 0
+        self._at_rest = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "unconnected" if self._client is None else "cluster" if self.is_cluster else "single"
@@ -89,22 +94,37 @@ class Shards:
             await self._connected()
 
     async def close(self) -> None:
+        """End the connections; calls under way end with an error, and so do later ones."""
+        self._is_closed = True
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
         client, self._client = self._client, None
-        if client is not None:
+        if client is None:
+            return
+        await client.aclose()
+        if self._under_way:
+            # redis-py repeats a call whose connection was closed, on a new one, which has to be closed as well.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_END_WITHIN):
+                    await self._at_rest.wait()
             await client.aclose()
 
     async def _connected(self) -> Redis | RedisCluster:
         """Return the client; all who ask while there is none wait for the same attempt to connect."""
+        if self._is_closed:
+            raise _closed()
         if self._client is None:
             if self._connecting is None or self._connecting.done():
                 self._connecting = asyncio.get_running_loop().create_task(self._connect())
                 # It may fail when all who waited have been cancelled.
                 self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            connecting = self._connecting
             # Whoever is cancelled takes the attempt away from nobody.
-            return await asyncio.shield(self._connecting)
+            await asyncio.wait([connecting])
+            if connecting.cancelled():
+                raise _closed()
+            return connecting.result()
         return self._client
 
     @property
@@ -176,6 +196,8 @@ class Shards:
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
+        self._under_way += 1
+        self._at_rest.clear()
         try:
             async with asyncio.timeout(self._within), self._turns:
                 yield
@@ -184,11 +206,19 @@ class Shards:
             if isinstance(exc, TimeoutError):
                 raise ViewsUnavailable(f"{self.address} did not answer within {self._within:g} s; try again") from exc
             raise translated(exc, self.address) from exc
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._at_rest.set()
 
     def _accepted(self, reply: Reply, partition: int) -> Reply:
         if reply and reply[0] == 0 and reply[1] not in _VALUES:
             raise refusal(reply[1], self.address, f"{self.name}/{partition}")
         return reply
+
+
+def _closed() -> ViewsUnavailable:
+    return ViewsUnavailable("the store is closed; open it again")
 
 
 @asynccontextmanager
