@@ -15,7 +15,14 @@ from eventstore.actor import acting
 from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
 from eventstore.documents.items import Position
 from eventstore.documents.params import ArchiveThreadParams, DeleteThreadParams
-from eventstore.errors import OutcomeUnknown, Unavailable, ViewsBehind, ViewsUnavailable, WrongExpectedVersion
+from eventstore.errors import (
+    LogUnavailable,
+    OutcomeUnknown,
+    Unavailable,
+    ViewsBehind,
+    ViewsUnavailable,
+    WrongExpectedVersion,
+)
 from eventstore.events import (
     Field,
     MetadataPatched,
@@ -174,7 +181,9 @@ class Commands:
                     continue
                 case _:
                     assert_never(verdict)
-        raise self._unknown(thread_id, f"within {self._within:g} s")
+        if may_be_logged:
+            raise self._unknown(thread_id, f"within {self._within:g} s")
+        raise LogUnavailable(f"nothing was logged for thread {thread_id} within {self._within:g} s; try again")
 
     async def _looked_at(self, thread_id: ThreadId, deadline: float) -> ThreadView | None:
         try:

@@ -42,6 +42,21 @@ def loads_fast(text: str | bytes) -> Any:
         return loads(text)
 
 
+def must_be_json(text: str) -> None:
+    """Refuse what is not one JSON value; numbers may have any length.
+
+    Raises:
+        MalformedJson: The text is none.
+    """
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as exc:
+            raise MalformedJson(str(exc)) from exc
+
+
 def dumps(value: Any) -> str:
     """Write compactly: JSON values, and what orjson takes for such: UUIDs, fragments, members of enumerations.
 

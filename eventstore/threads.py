@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import patch_fields, stored_thread
@@ -28,7 +29,7 @@ from eventstore.documents.params import (
 )
 from eventstore.documents.patch import ThreadMetadataPatch
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
-from eventstore.errors import InvalidRequest, ThreadNotFound, UnknownThread, Unsupported
+from eventstore.errors import InvalidRequest, ThreadNotFound, UnknownThread, Unsupported, ViewsBehind
 from eventstore.history import Check, History, readable
 from eventstore.ids import AnyId, ThreadId, parse_thread_id
 from eventstore.life import Life
@@ -173,7 +174,9 @@ class EventSourcedThreadStore:
         fields = patch_fields(params.patch)
         deadline = time.monotonic() + self._within
         if params.thread_id in self._live:
-            await self._live.flush(params.thread_id, even_if_empty=True, deadline=deadline)
+            # What was said before counts then; whether readers see it is for the patch to wait for.
+            with suppress(ViewsBehind):
+                await self._live.flush(params.thread_id, even_if_empty=True, deadline=deadline)
         if params.patch.is_empty():
             view = await self._found(params.thread_id, params.include_archived, _no_thread)
             return stored_thread(params.thread_id, view.state.summary, view.state.head)

@@ -34,15 +34,14 @@ class Document(BaseModel):
             """Write the document as JSON text.
 
             Raises:
-                InvalidRequest: Pydantic does not write all that it holds (half characters, or values nested 255 deep);
-                    of a history, `json.dumps` writes the `model_dump()`.
+                InvalidRequest: Pydantic does not write all that it holds (half characters, values nested 255 deep, very
+                    long numbers); of a history, each item's `text` has it.
             """
             try:
                 return super().model_dump_json(**options)
             except PydanticSerializationError as exc:
                 raise InvalidRequest(
-                    f"pydantic cannot write this {type(self).__name__}: {exc}; of a history, json.dumps writes what "
-                    "model_dump returns"
+                    f"pydantic cannot write this {type(self).__name__}: {exc}; of a history, each item's text has it"
                 ) from exc
 
 

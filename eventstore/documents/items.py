@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 from eventstore.documents.fields import Document, Json, ThreadIdField
 from eventstore.errors import InvalidRequest
 from eventstore.events import Item
-from eventstore.jsontext import MalformedJson, dumps, loads, loads_fast
+from eventstore.jsontext import MalformedJson, dumps, loads, must_be_json
 from eventstore.moments import moment
 
 
@@ -52,7 +52,7 @@ class RolloutItem:
         """
         _must_be_text(type, "the type of an item")
         try:
-            loads_fast(_must_be_text(text, f"the payload of a {type!r} item"))
+            must_be_json(_must_be_text(text, f"the payload of a {type!r} item"))
         except MalformedJson as exc:
             raise InvalidRequest(f"the payload of a {type!r} item is not JSON: {exc}") from exc
         return parsed_item(type, text)

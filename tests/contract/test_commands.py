@@ -11,12 +11,26 @@ from eventstore.errors import LogUnavailable, OutcomeUnknown, ViewsBehind
 from eventstore.ids import ThreadId
 from tests.support.engines import Engine
 from tests.support.faults import FaultyLog, OvertakenViews, WatchedFeed
-from tests.support.threads import a_cold_thread, a_live_thread, archive, patch, say
+from tests.support.threads import a_cold_thread, a_live_thread, archive, patch, read, say
 
 
 async def is_archived(store: ThreadStore, thread_id: ThreadId) -> bool:
     """Say what a later command finds: it waits until everything before it is seen."""
     return (await patch(store, thread_id, name="named later")).archived_at is not None
+
+
+async def test_a_patch_of_a_live_thread_is_logged_though_the_views_are_behind(engine: Engine) -> None:
+    views = OvertakenViews()
+    store = await engine.open(through=views.through)
+    thread_id = await a_live_thread(store)
+    await say(store, thread_id, "more")
+
+    views.behind = True
+    with pytest.raises(ViewsBehind, match=r"the command for thread .* counts: do not repeat it"):
+        await patch(store, thread_id, name="a name")
+    views.behind = False
+
+    assert "a name" == (await read(store, thread_id)).name
 
 
 async def test_a_command_that_was_not_taken_says_so(engine: Engine) -> None:

@@ -319,13 +319,13 @@ class TestARolloutItem:
         with pytest.raises(InvalidRequest, match="the payload of a 'event_msg' item has to be a str"):
             RolloutItem.from_text("event_msg", wrong)
 
-    @pytest.mark.parametrize("text", ["not json", "", "{", "NaN", '{"a":1}x', "[1,]", "'a'", "1" * 5_000])
+    @pytest.mark.parametrize("text", ["not json", "", "{", "NaN", '{"a":1}x', "[1,]", "'a'", "[" * 100_000])
     def test_of_a_text_that_is_not_json_is_an_invalid_request(self, text: str) -> None:
         with pytest.raises(InvalidRequest, match="the payload of a 'other' item is not JSON"):
             RolloutItem.from_text("other", text)
 
-    @pytest.mark.parametrize("text", ['"\\ud83d"', "1e400", "1" * 4_000, "[" * 500 + "]" * 500, " null\n"])
-    def test_of_any_text_that_python_reads_as_json_keeps_it(self, text: str) -> None:
+    @pytest.mark.parametrize("text", ['"\\ud83d"', "1e400", "1" * 5_000, "[" * 500 + "]" * 500, " null\n"])
+    def test_of_any_text_that_is_json_keeps_it(self, text: str) -> None:
         assert RolloutItem.from_text("other", text).text == text
 
     def test_is_a_value(self) -> None:
@@ -370,11 +370,13 @@ class TestAHistory:
         assert item.text == "1" * 5_000
 
     @pytest.mark.parametrize("text", ['"\\ud83d"', "[" * 300 + "]" * 300])
-    def test_says_what_writes_it_where_pydantic_does_not(self, text: str) -> None:
+    def test_says_where_it_is_that_pydantic_does_not_write(self, text: str) -> None:
         history = StoredThreadHistory(
             thread_id=ThreadId(THREAD), items=(StoredItem(0, Position(0, 1), Item(0, "strange", text)),)
         )
-        with pytest.raises(InvalidRequest, match=r"write this StoredThreadHistory: .*; of a history, json.dumps"):
+        with pytest.raises(
+            InvalidRequest, match=r"write this StoredThreadHistory: .*; of a history, each item's text has"
+        ):
             history.model_dump_json()
         assert json.loads(json.dumps(history.model_dump()))["items"] == [{"type": "strange", "payload": loads(text)}]
 
