@@ -21,6 +21,7 @@ def options() -> tuple[tuple[str, int], ...]:
         # Also while there is no call, and however often nothing else is said.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        # A server takes clients that ask more often for a nuisance, and closes their connections.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", ask_after // 3),
+        # A server takes clients that ask often for a nuisance and closes their connections; but a machine that was held
+        # up asks several times at once.
+        ("grpc.http2.max_ping_strikes", 0),
     )
