@@ -300,6 +300,7 @@ async def test_it_is_asked_again_whether_the_topic_is_there_after_asking_failed(
     monkeypatch.setattr(Session, "quiet_for", 2.0)
     async with asyncio.timeout(60):
         await again.wait()
+    assert asked >= 2
 
 
 async def test_a_record_names_the_trace_it_was_written_in(engine: Opened) -> None:
