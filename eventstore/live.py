@@ -13,12 +13,11 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from eventstore.actor import acting, acting_as
 from eventstore.admission import Admitted, Lifecycle
 from eventstore.codex.policy import persisted
 from eventstore.codex.rollout import new_session_meta
+from eventstore.deferred import Deferred
 from eventstore.documents.items import Receipt, RolloutItem
 from eventstore.documents.params import (
     AppendThreadItemsParams,
@@ -36,7 +35,7 @@ from eventstore.errors import (
     ViewsBehind,
     WriterFenced,
 )
-from eventstore.events import Item, ItemsAppended, new_item
+from eventstore.events import ItemsAppended, new_item
 from eventstore.history import readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.jsontext import MalformedJson
@@ -44,31 +43,9 @@ from eventstore.memory import Memory
 from eventstore.outbox import Unverified
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.repetition import AppendIds
-from eventstore.splitting import split
 from eventstore.state import UNKNOWN_THREAD
 from eventstore.tokens import token_at
 from eventstore.writer import LostRace, Writer
-
-
-class Queued(NamedTuple):
-    """An append to a thread that is not stored yet."""
-
-    items: list[Item]
-    append_id: EventId
-    occurred_at: int
-    actor: str | None
-    size: int
-    """Bytes, at most."""
-
-
-class Creation(NamedTuple):
-    """What a thread begins with."""
-
-    session_meta: Item
-    forked_from_id: ThreadId | None
-    actor: str | None
-    size: int
-    """Bytes, at most."""
 
 
 @dataclass(slots=True)
@@ -78,9 +55,8 @@ class LiveThread:
     writer: Writer
     event_mode: ThreadEventPersistenceMode
     history_mode: ThreadHistoryMode
-    creation: Creation | None = None
-    """Of a thread that is not stored yet."""
-    queued: list[Queued] = field(default_factory=list)
+    deferred: Deferred | None = None
+    """What a thread is that is not stored yet."""
     append_ids: AppendIds = field(default_factory=lambda: AppendIds(are_all_known=True))
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Makes what was called later wait for an append that has to look something up first.
@@ -93,25 +69,10 @@ class LiveThread:
     closing: bool = False
     """Whether nothing more is taken; outside a shutdown, that the writer's last word was said."""
 
-    def store(self) -> None:
-        """Hand creation and queued appends to the writer; no await, so nothing can come between."""
-        assert self.creation is not None
-        with acting_as(self.creation.actor):
-            self.writer.create(self.creation.session_meta, self.creation.forked_from_id, _now_micros())
-        for queued in self.queued:
-            with acting_as(queued.actor):
-                self.writer.append(queued.items, queued.append_id, queued.occurred_at)
-        self.creation, self.queued = None, []
-
     @property
     def unverified_appends(self) -> list[EventId]:
-        """The ids of the appends that are queued, or said and not known to count."""
-        return [queued.append_id for queued in self.queued] + self.writer.unverified
-
-    @property
-    def unstored_bytes(self) -> int:
-        """What is kept here and nowhere else."""
-        return sum(kept.size for kept in (self.creation, *self.queued) if kept is not None)
+        """The ids of the appends that are deferred, or said and not known to count."""
+        return self.writer.unverified if self.deferred is None else self.deferred.append_ids
 
 
 class LiveThreads:
@@ -148,7 +109,7 @@ class LiveThreads:
         return thread_id in self._threads and not self._threads[thread_id].opening
 
     def is_unstored(self, thread_id: ThreadId) -> bool:
-        return thread_id in self._threads and self._threads[thread_id].creation is not None
+        return thread_id in self._threads and self._threads[thread_id].deferred is not None
 
     def abandon(self) -> None:
         """Forget all live threads."""
@@ -157,19 +118,16 @@ class LiveThreads:
 
     def create(self, params: CreateThreadParams) -> None:
         self._refuse_second(params.thread_id)
-        self._memory.must_take_unstored()
         try:
             meta = new_session_meta(params, at_millis=time.time_ns() // 1_000_000)
         except MalformedJson as exc:
             raise InvalidRequest(f"thread {params.thread_id} cannot be described in JSON: {exc}") from exc
-        ((_, size),) = split((meta,))
         self._threads[params.thread_id] = LiveThread(
             self._new_writer(params.thread_id),
             params.event_persistence_mode,
             params.history_mode,
-            creation=Creation(meta, params.forked_from_id, acting(), size),
+            Deferred(meta, params.forked_from_id, self._memory),
         )
-        self._memory.unstored += size
 
     async def resume(self, params: ResumeThreadParams) -> None:
         self._refuse_second(params.thread_id)
@@ -209,7 +167,7 @@ class LiveThreads:
                         f"append {append_id} is not queued: others of thread {params.thread_id} were before it for "
                         f"{self._within:g} s; try again"
                     )
-                if live.creation is None:
+                if live.deferred is None:
                     await self._memory.make_room(within=left)
                 if self._threads.get(params.thread_id) is not live:
                     raise ThreadNotFound(params.thread_id)  # it was ended meanwhile
@@ -228,11 +186,11 @@ class LiveThreads:
         deadline = deadline or time.monotonic() + self._within
         live = self._live(thread_id)
         async with live.turn:
-            if live.creation is not None:
-                if not live.queued and not even_if_empty:
+            if live.deferred is not None:
+                if not live.deferred.append_ids and not even_if_empty:
                     return None
-                self._memory.unstored -= live.unstored_bytes
-                live.store()
+                live.deferred.hand_to(live.writer, _now_micros())
+                live.deferred = None
             seq = live.writer.last_seq
         await live.writer.settle(seq, within=self._within, deadline=deadline)
         return self._token_of(live)
@@ -245,7 +203,7 @@ class LiveThreads:
         live = self._live(thread_id)
         deadline = time.monotonic() + self._within
         async with live.ending:
-            if not live.closing and (live.creation is None or live.queued):
+            if not live.closing and (live.deferred is None or live.deferred.append_ids):
                 if self._live(thread_id) is not live:
                     raise ThreadNotFound(thread_id)  # it was discarded meanwhile
                 live.closing = True
@@ -271,7 +229,8 @@ class LiveThreads:
         live.writer.abandon()
         if self._threads.get(thread_id) is live:
             del self._threads[thread_id]
-            self._memory.unstored -= live.unstored_bytes
+        if live.deferred is not None:
+            live.deferred.drop()
 
     def _live(self, thread_id: ThreadId) -> LiveThread:
         live = self._threads.get(thread_id)
@@ -327,16 +286,13 @@ class LiveThreads:
         now = _now_micros()
         millis = now // 1_000
         items = [new_item((millis, item.type, item.text, None)) for item in kept]
-        if live.creation is not None:
-            self._memory.must_take_unstored()
-            size = sum(size for _, size in split(items))
-            live.queued.append(Queued(items, append_id, now, acting(), size))
-            self._memory.unstored += size
+        if live.deferred is not None:
+            live.deferred.append(items, append_id, now)
             return None
         return live.writer.append(items, append_id, now)
 
     async def _send(self, live: LiveThread, append_id: EventId, deadline: float) -> None:
-        if live.creation is not None:
+        if live.deferred is not None:
             return
         try:
             await live.writer.send(within=max(0.0, deadline - time.monotonic()))
@@ -374,7 +330,7 @@ class LiveThreads:
         is_there = False
         for said in unverified:
             live.append_ids.hear(said)
-        if live.creation is None:
+        if live.deferred is None:
             async for past in self._past_appends(live.writer):
                 live.append_ids.hear(past)
                 is_there = is_there or past == append_id
