@@ -53,6 +53,8 @@ class ExportedLines:
         self._view = view
         self._summary, self._retold = EMPTY, EMPTY
         self._set_here: set[str] = set()
+        self.was_named = False
+        """Whether the thread ever had a name, as far as its lines were read."""
 
     async def __aiter__(self) -> AsyncIterator[str]:
         rollout = Rollout(self._thread_id)
@@ -74,6 +76,7 @@ class ExportedLines:
 
     def _hear(self, event: Event, items: Sequence[Item], done: Step) -> None:
         self._summary = done.state.summary
+        self.was_named = self.was_named or bool(self._summary.name)
         self._retold = apply_facts(self._retold, observe(self._thread_id, items))
         if isinstance(event, MetadataPatched) and isinstance(done.verdict, Admitted) and not is_import(event.fields):
             self._set_here |= {name for name, _ in event.fields if hasattr(EMPTY, name)}
@@ -100,7 +103,7 @@ async def export_thread(
         LogTruncated: A record of the thread is not in the log any more.
     """
     lines = await export_lines(feed, views, thread_id)
-    count, _ = await _write(lines, file, overwrite=overwrite)
+    count = await _write(lines, file, overwrite=overwrite)
     return Exported(thread_id, file, count, unsaid=tuple(lines.unsaid))
 
 
@@ -120,15 +123,15 @@ async def export_home(feed: EventFeed, views: ThreadViews, directory: Path) -> A
             view = await _readable_view(views, thread_id)
             file = directory / _place(view.state, thread_id)
             lines = ExportedLines(feed, thread_id, view)
-            count, named = await _write(lines, file)
+            count = await _write(lines, file)
         except _GoneError:
             continue
         except (UnreadableEvent, LogTruncated) as exc:
             yield Exported(thread_id, note=str(exc), error=exc)
             continue
         summary = view.state.summary
-        if named or summary.name:
-            # Without a name now, though its lines give one: the entry says that it was cleared.
+        if lines.was_named:
+            # Without a name now: the entry clears it for who reads it in the lines, or took it over from a home before.
             entry = format_name(thread_id, summary.name, updated_at=summary.updated_at)
             names.append((summary.updated_at, entry))
         yield Exported(thread_id, file, count, unsaid=tuple(field for field in lines.unsaid if field != "name"))
@@ -151,15 +154,14 @@ async def _readable_view(views: ThreadViews, thread_id: ThreadId) -> ThreadView:
     return view
 
 
-async def _write(lines: ExportedLines, file: Path, *, overwrite: bool = False) -> tuple[int, bool]:
-    """Return how many lines were written, and whether one of them gives the thread a name."""
-    count, named = 0, False
+async def _write(lines: ExportedLines, file: Path, *, overwrite: bool = False) -> int:
+    """Return how many lines were written."""
+    count = 0
     with private_file(file, overwrite=overwrite) as out:
         async for line in lines:
             out.write(line + "\n")
             count += 1
-            named = named or '"thread_name_updated"' in line
-    return count, named
+    return count
 
 
 async def _all_ids(views: ThreadViews) -> AsyncIterator[ThreadId]:

@@ -257,6 +257,19 @@ class TestSaidHere:
         ]
         assert {THREAD: "named here"} == names_in(tmp_path / "out", [THREAD])
 
+    async def test_a_name_cleared_here_is_cleared_where_an_earlier_export_brought_it(
+        self, parts: Embedded, tmp_path: Path
+    ) -> None:
+        thread_id = await created(parts.store, history_mode=ThreadHistoryMode.PAGINATED)
+        await append(parts.store, thread_id, *a_turn())
+        await patch(parts.store, thread_id, name="named here")
+        async with opened(tmp_path / "other.db") as other:
+            for name, home in (("named here", "before"), (None, "after")):
+                await patch(parts.store, thread_id, name=name)
+                await export_all(parts, tmp_path / home)
+                await import_one(other, tmp_path / home)
+                assert (await read(other.store, thread_id)).name == name
+
     async def test_a_thread_made_here_is_the_same_after_export_and_import(
         self, parts: Embedded, tmp_path: Path
     ) -> None:
