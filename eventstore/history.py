@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from itertools import count, repeat
 from typing import TypeAlias
@@ -20,6 +19,7 @@ from eventstore.errors import InvalidRequest, LogTruncated, UnknownThread, Unrea
 from eventstore.events import Item, items_of
 from eventstore.ids import ThreadId
 from eventstore.judging import Judged, judge, owner
+from eventstore.moments import micros
 from eventstore.ports import EventFeed, ThreadView, ThreadViews
 from eventstore.state import UNKNOWN_THREAD, IndexEntry, ThreadState, spanned
 
@@ -49,14 +49,14 @@ class AsOf:
         Raises:
             InvalidRequest: It is neither.
         """
-        try:
-            if text.isdecimal():
-                return cls(version=int(text))
-            return cls(micros=round(datetime.fromisoformat(text).astimezone().timestamp() * 1_000_000))
-        except (ValueError, OverflowError) as exc:
+        if text.isdecimal() and len(text) <= 18:
+            return cls(version=int(text))
+        at = micros(text)
+        if at is None:
             raise InvalidRequest(
                 f"{text[:_SHOWN]!r} is neither a version nor a time; give e.g. 12 or 2026-05-01T12:00:00Z"
-            ) from exc
+            )
+        return cls(micros=at)
 
 
 Check: TypeAlias = Callable[[ThreadView | None], ThreadView]

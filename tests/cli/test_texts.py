@@ -53,9 +53,8 @@ def test_a_path_that_can_name_no_file_is_refused_in_a_sentence(url: str, capsys:
     assert (out, err.count("\n"), err[:12]) == ("", 1, "eventstore: ")
 
 
-@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00", "9" * 5_000])
-def test_no_moment_is_too_far_for_a_sentence(example: CommandLine, moment: str) -> None:
-    ended = example("history", NAMED, "--as-of", moment)
+def test_no_number_is_too_long_for_a_sentence(example: CommandLine) -> None:
+    ended = example("history", NAMED, "--as-of", "9" * 5_000)
     assert (ended.code, ended.out) == (REJECTED, "")
     assert matches("eventstore: '.*' is neither a version nor a time; .*", ended.err)
 
