@@ -107,7 +107,7 @@ def delete(
 
         thread_id = await resolve(store, thread)
         if not yes:
-            if not sys.stdin.isatty():
+            if sys.stdin is None or not sys.stdin.isatty():
                 raise InvalidRequest(
                     f"nothing was deleted, for nobody can be asked here; give --yes to delete {thread_id}"
                 )

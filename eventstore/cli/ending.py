@@ -42,7 +42,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def complain(sentence: str, code: int) -> int:
     """Say on standard error what went wrong; return the code."""
-    print(f"eventstore: {sentence}", file=sys.stderr)
+    from eventstore.cli.printing import shown
+
+    # A path that is named in it may hold what a terminal obeys.
+    print(f"eventstore: {shown(sentence)}", file=sys.stderr)
     return code
 
 

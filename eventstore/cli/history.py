@@ -162,7 +162,7 @@ def _shown(item: StoredItem, said: Saying) -> str:
     from eventstore.moments import moment
 
     beginning = f"{item.ordinal:>5}  {local(moment(item.item.at * 1_000))}  "
-    who = styled(f"{said.who:<9}", *_COLOURS.get(said.who, ("dim",)))
+    who = styled(f"{one_line(said.who, 16):<9}", *_COLOURS.get(said.who, ("dim",)))
     if not said.is_speech:
         room = max(20, width() - len(beginning) - 11)
         return f"{styled(beginning, 'dim')}{who}  {one_line(said.text, room)}".rstrip()

@@ -109,24 +109,25 @@ def print_json(text: str, *, flush: bool = False) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
     """Print rows under headers; the last column takes the room that is left. `right` are columns of numbers."""
-    widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
     if is_terminal():
-        _print_rich(headers, rows, widths, right)
+        _print_rich(headers, rows, right)
         return
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     for row in (headers, *rows):
         cells = zip(row, widths, strict=True)
         line = [cell.rjust(size) if i in right else cell.ljust(size) for i, (cell, size) in enumerate(cells)]
         print((" " * _GAP).join(line).rstrip())
 
 
-def _print_rich(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], right: frozenset[int]
-) -> None:
+def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> None:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
+    # In cells: many characters, those of Chinese for example, take two.
+    widths = [max(map(cell_len, column)) for column in zip(headers, *rows, strict=True)]
     left = max(_LAST_COLUMN, console.width - sum(size + _GAP for size in widths[:-1]))
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
     for i, (header, size) in enumerate(zip(headers, widths, strict=True)):

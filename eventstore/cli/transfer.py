@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eventstore.cli.opening import resolve, settings_of, with_store
-from eventstore.cli.printing import counted, one_line, print_json
+from eventstore.cli.printing import counted, one_line, print_json, shown
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -160,14 +160,15 @@ def _tell(imported: Imported, json: bool) -> None:
 
         print_json(dumps(_as_json(imported)))
         return
+    path = shown(str(imported.path))
     for bad in imported.bad_lines[:_LINES_TOLD]:
-        print(f"{imported.path}:{bad.line_number}: left out, {one_line(bad.why)}", file=sys.stderr)
+        print(f"{path}:{bad.line_number}: left out, {one_line(bad.why)}", file=sys.stderr)
     if len(imported.bad_lines) > _LINES_TOLD:
         more = len(imported.bad_lines) - _LINES_TOLD
-        print(f"{imported.path}: {counted(more, 'more line')} left out", file=sys.stderr)
+        print(f"{path}: {counted(more, 'more line')} left out", file=sys.stderr)
     if imported.outcome.value not in ("created", "grown", "unchanged"):
         whose = f" (thread {imported.thread_id})" if imported.thread_id is not None else ""
-        print(f"{imported.path}: {imported.outcome.value}{whose}, {one_line(imported.note)}", file=sys.stderr)
+        print(f"{path}: {imported.outcome.value}{whose}, {one_line(imported.note)}", file=sys.stderr)
 
 
 def _as_json(imported: Imported) -> dict[str, Any]:

@@ -49,6 +49,18 @@ def test_a_list_fits_its_terminal(example: CommandLine, processes: list[subproce
     assert example.done("show", first.split()[0]).out.startswith(f"thread         {PAGINATED}")
 
 
+def test_characters_that_take_two_cells_are_cut_no_earlier_than_others(
+    example: CommandLine, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    name = "天気予報の保存場所を決める"
+    example.done("rename", NAMED, name)
+    with terminal(columns=100) as (ours, theirs):
+        process = example.started("list", "--search", name, stdin=theirs, stdout=theirs)
+        processes.append(process)
+        assert process.wait(timeout=30) == 0
+        assert name in os.read(ours, 65_536).decode()
+
+
 def test_a_list_says_how_to_get_the_next_page(example: CommandLine) -> None:
     said = example.done("list", "--limit", "3").err
     cursor = re.search(r"--cursor '(.+)'", said)
@@ -189,6 +201,22 @@ def test_history_lets_nothing_through_that_a_terminal_obeys(example: CommandLine
     assert "a�[2Jb�c�\n       �d" in example.done("history", NAMED, "--last", "1").out
 
 
+def test_nor_is_a_role_let_through_as_it_is(example: CommandLine) -> None:
+    content = [{"type": "output_text", "text": "hello"}]
+    item = {"type": "response_item", "payload": {"type": "message", "role": "a\x1b[2J\nb", "content": content}}
+    example.done("append", NAMED, given=json.dumps(item))
+    assert "  a�[2J b    hello\n" in example.done("history", NAMED, "--last", "1").out
+
+
+def test_nor_are_the_names_of_files(empty: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "rollout-\x1b[2J.jsonl").write_text("{}\n")
+    imported = empty("import", tmp_path)
+    assert "/rollout-�[2J.jsonl: unreadable, it has no session_meta\n" in imported.err
+    refused = empty("import", tmp_path / "\x1b[2J")
+    assert "/�[2J does not exist" in refused.err
+    assert "\x1b" not in imported.err + refused.err
+
+
 @pytest.mark.parametrize("last", [0, 1, 3, 72, 500, 10**30])
 def test_the_last_items_are_the_end_of_all(example: CommandLine, last: int) -> None:
     everything = example.done("history", NAMED, "--json").out.splitlines()
@@ -204,6 +232,21 @@ def test_the_past_is_read_by_version_and_by_time(example: CommandLine) -> None:
     assert len(example.done("history", NAMED, "--json", "--as-of", "1").lines) == 1
     assert example.done("history", NAMED, "--json", "--as-of", "2020-01-01T00:00:00Z").out == ""
     assert len(example.done("history", NAMED, "--json", "--as-of", version, "--last", 2).lines) == 2
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-05-01", "2026-05-01T12:00:00", "2026-05-01T12Z", "2026-W18-5", "20260501T120000Z"]
+)
+def test_a_time_that_is_not_whole_is_no_time(example: CommandLine, moment: str) -> None:
+    ended = example("history", NAMED, "--as-of", moment)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"'{moment}' is neither a version nor a time" in ended.err
+
+
+@pytest.mark.parametrize("moment", ["2026-12-01t00:00:00z", "9999-12-31T23:59:59-12:00"])
+def test_any_whole_time_is_one(example: CommandLine, moment: str) -> None:
+    everything = example.done("history", NAMED, "--json").out
+    assert example.done("history", NAMED, "--json", "--as-of", moment).out == everything
 
 
 @pytest.mark.parametrize("beyond", ["20260501", "2026", "999"])

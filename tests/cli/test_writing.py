@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -259,6 +260,15 @@ def test_nothing_is_deleted_unasked(cli: CommandLine, thread: str) -> None:
     ended = cli("delete", thread)
     assert ended.code == 2
     assert "give --yes" in ended.err
+    assert len(cli.threads()) == 1
+
+
+def test_nor_where_standard_input_is_closed(
+    cli: CommandLine, thread: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["--log", cli.url, "delete", thread]) == 2
+    assert capsys.readouterr().err.endswith(f"give --yes to delete {thread}\n")
     assert len(cli.threads()) == 1
 
 
