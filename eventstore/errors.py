@@ -37,6 +37,10 @@ class ThreadNotFound(Rejected):
         super().__init__(f"thread {thread_id} not found")
         self.thread_id = thread_id
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception is made anew from its text, which is not what this one is made of.
+        return type(self), (self.thread_id,), self.__dict__
+
 
 class AppendTooLarge(Rejected):
     """The append can never be logged; split it, or shorten its largest item."""

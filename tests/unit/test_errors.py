@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 
 import pytest
 
@@ -73,6 +75,15 @@ def test_a_thread_that_is_not_found_is_named_in_the_words_of_the_contract() -> N
     error = ThreadNotFound("019dbb4e-0f0a-7c33-9a56-2f4f3b7f1f10")
     assert str(error) == "thread 019dbb4e-0f0a-7c33-9a56-2f4f3b7f1f10 not found"
     assert error.thread_id == "019dbb4e-0f0a-7c33-9a56-2f4f3b7f1f10"
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_an_error_is_the_same_in_another_process(member: type[EventStoreError]) -> None:
+    """A pool of processes hands errors over as bytes."""
+    error = member("019dbb4e-0f0a-7c33-9a56-2f4f3b7f1f10")
+    error.add_note("seen by a worker")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(again), str(again), vars(again)) == (member, str(error), vars(error))
 
 
 @pytest.mark.parametrize("member", [member for member in MEMBERS if member is not ThreadNotFound])
