@@ -15,6 +15,7 @@ from eventstore.cli.opening import (
     ThreadArgument,
     TokensOption,
     absolute,
+    given_path,
     holds_nothing,
     resolve,
     settings_of,
@@ -56,7 +57,8 @@ def list_(
         list[str] | None, typer.Option(metavar="P", help="Only threads of this model provider. Repeatable.")
     ] = None,
     cwd: Annotated[
-        list[Path] | None, typer.Option(metavar="D", help="Only threads of this directory. Repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="D", help="Only threads of this directory. Repeatable.", parser=given_path),
     ] = None,
     search: Annotated[
         str | None, typer.Option(metavar="TERM", help="Only threads with this in name or first message.")

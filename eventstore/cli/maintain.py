@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import ThreadArgument, is_missing, no_store, resolve, settings_of, with_store, with_threads
+from eventstore.cli.opening import (
+    ThreadArgument,
+    given_path,
+    is_missing,
+    no_store,
+    resolve,
+    settings_of,
+    with_store,
+    with_threads,
+)
 from eventstore.cli.printing import counted, one_line
 from eventstore.errors import InvalidRequest, ViewsUnavailable
 
@@ -97,7 +106,7 @@ def retry(context: typer.Context, thread: ThreadArgument) -> int:
 
 def backup(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file.", show_default=False, parser=given_path)],
 ) -> int:
     """Copy the store to a new file, at one moment, while others go on writing."""
     settings = settings_of(context)

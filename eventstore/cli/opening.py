@@ -112,6 +112,17 @@ def with_threads(
     return run_cancellable(opened())
 
 
+def given_path(text: str) -> Path:
+    """Refuse what a variable that is not set leaves: as a path, nothing is the current folder.
+
+    Raises:
+        InvalidRequest: It is empty.
+    """
+    if not text:
+        raise InvalidRequest("'' is no path; write . for the current folder")
+    return Path(text)
+
+
 def absolute(folder: Path) -> str:
     """Return the folder's path from the root on.
 

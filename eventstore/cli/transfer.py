@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventstore.cli.opening import resolve, settings_of, with_store
+from eventstore.cli.opening import given_path, resolve, settings_of, with_store
 from eventstore.cli.printing import counted, one_line, print_json, shown
 from eventstore.errors import InvalidRequest
 
@@ -30,7 +30,7 @@ def import_(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH…", help="Codex homes, folders or rollout files.", show_default=False, parser=_given_path
+            metavar="PATH…", help="Codex homes, folders or rollout files.", show_default=False, parser=given_path
         ),
     ],
     fork: Annotated[
@@ -73,9 +73,13 @@ def export(
         str | None, typer.Argument(metavar="[ID]", help="The thread's id, or its beginning.", show_default=False)
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; standard output without it.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to; standard output without it.", parser=given_path),
     ] = None,
-    all_: Annotated[Path | None, typer.Option("--all", metavar="DIR", help="All threads, as a new Codex home.")] = None,
+    all_: Annotated[
+        Path | None,
+        typer.Option("--all", metavar="DIR", help="All threads, as a new Codex home.", parser=given_path),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> int:
     """Export a thread as a rollout file, or all of them as a Codex home."""
@@ -186,10 +190,3 @@ def _summary(files: int, outcomes: Counter[str], items: int, left_out: int) -> s
     became = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items())
     told = f"{counted(files, 'file')}: {became}; {counted(items, 'item')} added"
     return f"{told}, {counted(left_out, 'bad line')} left out" if left_out else told
-
-
-def _given_path(text: str) -> Path:
-    """Refuse what a variable that is not set leaves: as a path, nothing is the current folder."""
-    if not text:
-        raise InvalidRequest("'' is no path; give a Codex home, a folder or a rollout file")
-    return Path(text)

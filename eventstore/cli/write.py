@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, absolute, resolve, with_threads
+from eventstore.cli.opening import AcknowledgedOption, ThreadArgument, absolute, given_path, resolve, with_threads
 from eventstore.cli.printing import acknowledge, counted, one_line
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def new(
         str, typer.Option(metavar="S", help="Who starts the thread: cli, exec, mcp, vscode, or the JSON of an object.")
     ] = "cli",
     cwd: Annotated[
-        Path | None, typer.Option(metavar="D", help="The thread's directory.", show_default="this one")
+        Path | None,
+        typer.Option(metavar="D", help="The thread's directory.", show_default="this one", parser=given_path),
     ] = None,
     provider: Annotated[str, typer.Option(metavar="P", help="The model provider.")] = "openai",
     json: AcknowledgedOption = False,

@@ -21,10 +21,10 @@ def private_file(path: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
     Raises:
         InvalidRequest: The file is there already and may not be replaced, or it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         make_private_folders(path.parent)
         _refuse_existing(path, overwrite)
+        part = path.with_name(f".{path.name}.{uuid4().hex}.part")
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

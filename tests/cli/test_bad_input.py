@@ -73,7 +73,19 @@ def test_ids(example: CommandLine, command: str, thread: str, sentence: str) -> 
         (["append", NAMED], "eventstore: nothing to append; give items as JSON lines on standard input"),
         (["new"], "eventstore: nothing to append; give items as JSON lines on standard input"),
         (["import", "/nowhere"], "eventstore: /nowhere does not exist; give a Codex home .*"),
-        (["import", ""], "eventstore: '' is no path; give a Codex home.*"),
+        *(
+            ([*words, ""], "eventstore: '' is no path; write . for the current folder")
+            for words in (
+                ["import"],
+                ["export", "--all"],
+                ["export", NAMED, "--force", "-o"],
+                ["backup"],
+                ["new", "--cwd"],
+            )
+        ),
+        (["list", "--cwd", ""], "eventstore: '' is no path; write . for the current folder"),
+        (["export", NAMED, "--force", "-o", "."], r"eventstore: \. is a folder; give the name of a file"),
+        (["export", NAMED, "--force", "-o", "/"], "eventstore: / is a folder; give the name of a file"),
         (["import"], "eventstore: Missing argument 'PATH…'; see eventstore --help"),
         (["show"], "eventstore: Missing argument 'ID'; see eventstore --help"),
         (["shew", NAMED], "eventstore: No such command 'shew'. Did you mean 'show'.*[?] see eventstore --help"),
