@@ -28,10 +28,12 @@ _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 def translated(exc: sqlite3.Error, path: str, *, committing: bool = False) -> EventStoreError:
     """Return the error of ours that says what to do about SQLite's."""
-    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    whole = getattr(exc, "sqlite_errorcode", 0)
+    code = whole & 0xFF
     if code in _BUSY:
         return Locked(f"{path} is being written by another process; try again in a moment")
-    if code == sqlite3.SQLITE_FULL:
+    # Beside the file there is no room for what its users share in memory; a commit may have taken all the same.
+    if code == sqlite3.SQLITE_FULL or (whole == sqlite3.SQLITE_IOERR_SHMSIZE and not committing):
         return LogUnavailable(f"{path} cannot grow: the disk or its quota is full; free some space and try again")
     if code in _NOT_WRITABLE:
         return LogUnavailable(f"{path} cannot be opened for writing ({exc}); check that path and permissions are right")

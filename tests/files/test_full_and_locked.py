@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -65,6 +66,30 @@ async def test_on_a_full_disk_nothing_is_lost_and_with_room_again_everything_is_
     await store.flush_thread(thread_id)
     assert ["before", *texts] == await said(store, thread_id)
     assert not await unjournaled_objections(parts)
+
+
+async def test_on_a_full_disk_a_file_that_nobody_has_open_is_said_to_lack_room(tmp_path: Path) -> None:
+    """Opening it makes a file beside it, which SQLite reports as an input or output error where there is no room."""
+    path = tmp_path / "threads.db"
+    thread_id = await a_file_with_a_thread(path, "before")
+
+    with no_room_for_files(), pytest.raises(LogUnavailable, match="quota is full; free some space and try again"):
+        async with opened(path):
+            pass
+
+    async with opened(path) as parts:
+        assert ["before"] == await said(parts.store, thread_id)
+
+
+@contextmanager
+def no_room_for_files() -> Iterator[None]:
+    """Let no file of this process grow beyond 4 KiB for the block."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_on_a_full_disk_one_large_append_does_not_keep_a_small_one_of_another_thread_out(parts: Embedded) -> None:
