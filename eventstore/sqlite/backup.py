@@ -22,7 +22,7 @@ def backup(source: Path, target: Path) -> int:
     It is one snapshot: writers go on meanwhile, and what they commit from now on is not in it.
 
     Raises:
-        InvalidRequest: The target is there already, or cannot be written.
+        InvalidRequest: The target is there already, or a journal of one that was; or it cannot be written.
         LogUnavailable: The disk is full or fails, or the source cannot be read now.
         TopicMisconfigured: The source is damaged.
     """
@@ -84,3 +84,9 @@ def _publish(part: Path, target: Path) -> None:
 def _refuse_existing(target: Path) -> None:
     if os.path.lexists(target):
         raise InvalidRequest(f"{target} is there already; give the name of a new file")
+    for leftover in (f"{target}-wal", f"{target}-journal"):
+        if os.path.lexists(leftover):
+            raise InvalidRequest(
+                f"{leftover} is left of a file that was at {target}, and SQLite would replay it upon the copy; "
+                "remove it, or give another name"
+            )

@@ -182,6 +182,16 @@ def test_a_backup_replaces_nothing(example: CommandLine, tmp_path: Path) -> None
     assert sorted(file.name for file in tmp_path.iterdir() if "part" in file.name) == []
 
 
+@pytest.mark.parametrize("ending", ["-wal", "-journal"])
+def test_a_backup_is_not_put_beside_what_a_killed_store_left(example: CommandLine, tmp_path: Path, ending: str) -> None:
+    """SQLite would replay that upon the copy, and its threads would be gone."""
+    target, left = tmp_path / "copy.db", tmp_path / f"copy.db{ending}"
+    left.write_bytes(b"left")
+    refused = example("backup", target)
+    assert (refused.code, left.read_bytes(), target.exists()) == (2, b"left", False)
+    assert refused.err.startswith(f"eventstore: {left} is left of a file that was at {target}, ")
+
+
 SHORT_OF_ROOM = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
