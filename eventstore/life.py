@@ -33,7 +33,9 @@ class Life:
         if self.is_over:
             raise closed()
         if self._forks != self.forks:
-            raise InvalidRequest("this store was opened before the process forked; open another one in the child")
+            raise InvalidRequest(
+                "this store was opened before the process forked; fork first, or start the process anew (spawn)"
+            )
         if get_running_loop() is not self._loop:
             # Its engine would take what is asked and wake nobody: the call would fail, and be done all the same.
             raise InvalidRequest(

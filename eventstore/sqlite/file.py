@@ -11,11 +11,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from errno import EACCES
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import ClassVar, Literal, TypeAlias, TypeVar
+from weakref import WeakSet
 
-from eventstore.errors import LogUnavailable, OutcomeUnknown
+from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown
 from eventstore.sqlite import migrations
 from eventstore.sqlite.edge import Immediate, patiently, rollback, translated
 from eventstore.sqlite.room import Room, RunTogether, run_one_by_one
@@ -34,6 +36,11 @@ _CACHE_KIB = 4_096
 class SqliteFile:
     """An open file. `path` is for texts; in memory there is one connection for everything."""
 
+    used: ClassVar[WeakSet[SqliteFile]] = WeakSet()
+    """The files of this process, so that a forked one knows which were open."""
+    inherited: ClassVar[set[tuple[int, int]]] = set()
+    """What the processes had open that this one was forked from: SQLite believes to hold their locks here as well."""
+
     def __init__(self, path: str | Path, *, synchronous: Synchronous = "FULL", within: float = 30.0) -> None:
         """Name the file, not yet opened; `within` is how many seconds to wait for another process's write."""
         self.path = str(path)
@@ -47,6 +54,7 @@ class SqliteFile:
         self.migrated_from: Path | None = None
         self.writing: Room
         self.reading: Room
+        self.used.add(self)
 
     def __repr__(self) -> str:
         return f"<SqliteFile {self.path}>"
@@ -57,6 +65,7 @@ class SqliteFile:
         Raises:
             LogUnavailable: The path cannot be opened or written.
             TopicMisconfigured: It is damaged, another program's, or a newer version's.
+            InvalidRequest: It was open when this process was forked.
         """
         # In a thread, which ends with it, for another process may be making or migrating the file just now.
         thread = ThreadPoolExecutor(1, "eventstore-opening")
@@ -78,6 +87,7 @@ class SqliteFile:
         if self.reading is not self.writing:
             await self.reading.close()
         await self.writing.close()
+        self._opened = None
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run the work in one write transaction that needs no fsync.
@@ -143,7 +153,6 @@ class SqliteFile:
     def _both(self, upgrades: Sequence[str]) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         """Open the writing and the reading connection, which in memory are one."""
         first = self._prepared(upgrades)
-        self._opened = _inode(self._place)
         try:
             return first, first if self.path == MEMORY else self._connected()
         except BaseException:
@@ -153,6 +162,12 @@ class SqliteFile:
     def _prepared(self, upgrades: Sequence[str]) -> sqlite3.Connection:
         if self.path != MEMORY:
             _create_private(Path(self.path))
+            self._opened = _inode(self._place)
+            if self._opened in self.inherited:
+                raise InvalidRequest(
+                    f"{self.path} was open when this process was forked, and SQLite's locks are not carried over: fork "
+                    "before it is opened, or start the process anew (spawn)"
+                )
         with self._connecting() as connection:
             # Only read until it is known to be ours.
             newest = migrations.is_newest(connection, self.path, upgrades)
@@ -207,11 +222,34 @@ def _close_both(opening: asyncio.Future[tuple[sqlite3.Connection, sqlite3.Connec
 
 
 def _create_private(path: Path) -> None:
-    """Create the file, readable by its owner only, if it is not there (SQLite gives its side files the same mode)."""
+    """Create the file, readable by its owner only, if it is not there (SQLite gives its side files the same mode).
+
+    It is not opened for that: closing it would drop all locks that SQLite has on it in this process, and the next one
+    elsewhere to close it would take itself for the last and delete the write-ahead log.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
+        if not path.exists():
+            _create_unopened(path.resolve())
+        if not path.is_file():
             raise LogUnavailable(f"{path} is no ordinary file; give another path")
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
     except OSError as exc:
         raise LogUnavailable(f"{path} cannot be opened for writing ({exc.strerror}); give another path") from exc
+
+
+def _create_unopened(path: Path) -> None:
+    with suppress(FileExistsError):
+        try:
+            os.mknod(path, 0o600)
+        except PermissionError:  # some systems let only root do it; nobody else is likely to open it just now
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _note_what_was_open() -> None:
+    SqliteFile.inherited.update(file._opened for file in SqliteFile.used if file._opened is not None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_what_was_open)

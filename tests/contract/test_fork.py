@@ -35,7 +35,7 @@ async def main(name, folder):
             try:
                 call.send(None)
             except InvalidRequest as exc:
-                refused += "before the process forked; open another one in the child" in str(exc)
+                refused += "before the process forked; fork first, or start" in str(exc)
             except BaseException:
                 pass
         os._exit(refused)

@@ -22,7 +22,7 @@ from eventstore.sqlite import migrations
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import SqliteLog
 from eventstore.wiring import open_store
-from tests.support.threads import a_live_thread
+from tests.support.threads import a_live_thread, say_and_flush
 
 T = TypeVar("T")
 
@@ -78,6 +78,67 @@ async def test_the_loop_goes_on_while_another_process_makes_the_file(tmp_path: P
     assert time.monotonic() - began >= _HELD
     assert gap < _GAP
     await file.close()
+
+
+_OPEN_AND_CLOSE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM log").fetchone()[0])
+connection.close()
+"""
+
+
+def looked_at_elsewhere(path: Path) -> int:
+    """Return how many records another process finds, which closes the file again."""
+    return int(subprocess.check_output([sys.executable, "-c", _OPEN_AND_CLOSE, str(path)]))
+
+
+async def test_a_file_that_this_process_opens_again_is_still_held_against_others(tmp_path: Path) -> None:
+    """SQLite's locks are the process's: any other open and close of the file in it would drop them, and whoever else
+    closes the file then deletes the write-ahead log, with all that is acknowledged later.
+    """
+    path = tmp_path / "threads.db"
+    async with open_store(f"sqlite:{path}") as store:
+        thread_id = await a_live_thread(store, "one")
+        async with open_store(f"sqlite:{path}"):
+            before = looked_at_elsewhere(path)
+        await say_and_flush(store, thread_id, "two")
+        assert looked_at_elsewhere(path) == before + 1
+
+
+_FORKED = """
+import asyncio, os, sys
+from eventstore import InvalidRequest, open_store
+
+async def opens(url):
+    async with open_store(url):
+        pass
+
+async def main(url, other):
+    await opens(other)
+    async with open_store(url):
+        if child := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+        def in_the_child():
+            asyncio.run(opens(other))
+            try:
+                asyncio.run(opens(url))
+            except InvalidRequest as exc:
+                return "was open when this process was forked" in str(exc)
+
+        asyncio._set_running_loop(None)
+        os._exit(42 if in_the_child() else 1)
+
+sys.exit(asyncio.run(main(*sys.argv[1:])))
+"""
+
+
+def test_a_file_that_was_open_at_a_fork_is_refused_in_the_child(tmp_path: Path) -> None:
+    """SQLite believes to hold the locks of the process before; one that was closed by then is opened as any other."""
+    urls = [f"sqlite:{tmp_path / name}" for name in ("open.db", "closed.db")]
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", _FORKED, *urls], check=False, timeout=60)
+    assert ran.returncode == 42
 
 
 async def test_opening_that_is_given_up_leaves_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
