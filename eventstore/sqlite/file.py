@@ -49,6 +49,8 @@ class SqliteFile:
         self._in_force = ""
         self._place = os.path.abspath(self.path)
         self._opened: tuple[int, int] | None = None
+        self._journal = ""
+        self._journal_opened: tuple[int, int] | None = None
         self.identity = ""
         """Names the log in the file; known once it is open."""
         self.migrated_from: Path | None = None
@@ -144,17 +146,24 @@ class SqliteFile:
     def must_be_there(self) -> None:
         """See that the path still leads to what is open: SQLite would go on writing to a file that is gone.
 
+        So it would to a write-ahead log that was removed, as is due before a backup is copied over the file.
+
         Raises:
-            LogUnavailable: The file was removed, or another one has its name.
+            LogUnavailable: The file or its write-ahead log was removed, or another one has its name.
         """
-        if self.path != MEMORY and _inode(self._place) != self._opened:
+        if self.path == MEMORY:
+            return
+        if _inode(self._place) != self._opened or _inode(self._journal) != self._journal_opened:
             raise LogUnavailable(f"{self.path} was removed or replaced while it was open; open the store again")
 
     def _both(self, upgrades: Sequence[str]) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         """Open the writing and the reading connection, which in memory are one."""
         first = self._prepared(upgrades)
         try:
-            return first, first if self.path == MEMORY else self._connected()
+            second = first if self.path == MEMORY else self._connected()
+            self._journal = f"{os.path.realpath(self._place)}-wal"
+            self._journal_opened = _inode(self._journal)
+            return first, second
         except BaseException:
             first.close()
             raise

@@ -194,7 +194,15 @@ def replaced(path: Path) -> None:
     other.replace(path)
 
 
-@pytest.mark.parametrize("lose", [removed, replaced])
+def overwritten(path: Path) -> None:
+    """Copy a backup over the file, after what lies beside it was removed."""
+    content = path.read_bytes()
+    for ending in ("-wal", "-shm"):
+        Path(f"{path}{ending}").unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("lose", [removed, replaced, overwritten])
 async def test_nothing_is_acknowledged_into_a_file_that_is_not_there_any_more(
     path: Path, lose: Callable[[Path], None]
 ) -> None:
