@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -147,6 +148,6 @@ def _findings_in_file(checkup: Checkup, census: Census) -> Iterator[_Finding]:
     if census.checkpoint > checkup.end:
         yield _Finding("the views have folded records which the log does not hold: restore a backup of the file", True)
     if checkup.mode & 0o077:
-        yield _Finding(f"others can read the conversations in it: chmod 600 {checkup.path}", False)
+        yield _Finding(f"others can read the conversations in it: chmod 600 {quote(str(checkup.path))}", False)
     if checkup.journal != "wal":
         yield _Finding(f"the journal is {checkup.journal}, not wal: keep the file on a local disk", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -122,6 +123,7 @@ def backup(
 
         path = Path(settings.sqlite.path)
         size = await asyncio.to_thread(copy, path, file)
-        print(f"copied {path} to {file} ({size:,} bytes); read it with eventstore --log sqlite:{file} list")
+        read_it = shlex.join(["eventstore", "--log", f"sqlite:{file}", "list"])
+        print(f"copied {path} to {file} ({size:,} bytes); read it with {read_it}")
 
     return with_store(context, work)

@@ -160,9 +160,10 @@ def test_an_export_is_of_one_thread_or_of_all(example: CommandLine, words: list[
 
 
 def test_a_backup_opens_as_a_store(example: CommandLine, tmp_path: Path) -> None:
-    target = tmp_path / "copy.db"
+    target = tmp_path / "a copy.db"
     copied = example.done("backup", target)
     assert f"copied {example.path} to {target}" in copied.out
+    assert copied.out.endswith(f"; read it with eventstore --log 'sqlite:{target}' list\n")
     assert target.stat().st_mode & 0o777 == 0o600
     listed = example.done("list").out
     example.done("delete", "--yes", NAMED)
