@@ -75,11 +75,14 @@ async def compared_with_export(
 
 
 def _is_same(item: Item, here: Item) -> bool:
-    """Whether the file's item is this one, as it is or as an export writes it: in one line."""
+    """Whether the file's item is this one, as it is or as an export writes it: in one line.
+
+    The time of a line that bears none is that of the line before, which need not be the same one there.
+    """
     if item == here:
         return True
     try:
-        return item == parse_line(format_line(here), at=here.at)
+        return item == parse_line(format_line(here), at=item.at)
     except MalformedLine:
         return False
 

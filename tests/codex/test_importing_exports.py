@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,20 @@ class TestOwn:
         assert {one.outcome for one in await import_all(parts, tmp_path / "out")} == {Outcome.UNCHANGED}
         assert {one.outcome for one in await import_all(parts, codex_home)} == {Outcome.UNCHANGED}
         assert events == await logged(parts)
+
+    async def test_so_is_one_with_lines_that_bear_no_time(
+        self, parts: Embedded, home: CodexHome, tmp_path: Path
+    ) -> None:
+        """They are taken to be as old as the line before, and in an export what was said here is before them."""
+        timeless = {"type": "event_msg", "payload": {"type": "agent_message", "message": "when?"}}
+        home.write(a_talk(1))
+        await import_one(parts, home.path)
+        await named(parts, THREAD)
+        home.write([*a_talk(1), json.dumps(timeless)])
+        assert (await import_one(parts, home.path)).outcome is Outcome.GROWN
+        await export_all(parts, tmp_path / "out")
+
+        assert (await import_one(parts, tmp_path / "out")).outcome is Outcome.UNCHANGED
 
     async def test_an_earlier_export_says_nothing_either(self, parts: Embedded, tmp_path: Path) -> None:
         thread_id = await a_thread(parts)
