@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from eventstore.errors import InvalidRequest
 
@@ -23,20 +23,35 @@ _LEAVE_WITHIN = 10.0
 """Seconds that a worker has to finish its steps and leave its group when it is told to end."""
 
 
-def told_to_end() -> asyncio.Future[None]:
-    """Return what is done when SIGTERM, SIGHUP or Ctrl-C has come; from now on they do nothing else."""
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[None] = loop.create_future()
+class Told:
+    """Whether SIGTERM, SIGHUP or Ctrl-C has come, which do nothing else in the block.
 
-    def tell() -> None:
-        if not told.done():
-            told.set_result(None)
+    While the block begins they cancel it, for what it waits for may never come. It ends in good order either way.
+    """
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        # Under nohup the terminal's end is ignored, and stays so.
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, tell)
-    return told
+    def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._come: asyncio.Future[None] = loop.create_future()
+        self._beginning = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            # Under nohup the terminal's end is ignored, and stays so.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._tell)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        return kind is asyncio.CancelledError and self._come.done()
+
+    def begun(self) -> asyncio.Future[None]:
+        """Return what is done once one of them has come; from now on none cancels the block."""
+        self._beginning = None
+        return self._come
+
+    def _tell(self) -> None:
+        if not self._come.done():
+            self._come.set_result(None)
+            if self._beginning is not None:
+                self._beginning.cancel()
 
 
 @asynccontextmanager
@@ -99,9 +114,14 @@ async def working(
             membership.check()
             await asyncio.sleep(BEAT_EVERY)
 
-    await membership.join(
-        worker, group=group or f"{settings.kafka.topic}.views", instance=static_id, within=settings.within
-    )
+    try:
+        await membership.join(
+            worker, group=group or f"{settings.kafka.topic}.views", instance=static_id, within=settings.within
+        )
+    except BaseException:
+        # It may have been given partitions already.
+        await worker.let_go(for_good=True)
+        raise
     log.info("joined", log=str(settings.kafka), views=cluster.shards.address, partitions=cluster.feed.partitions)
     checking = asyncio.ensure_future(check())
     try:

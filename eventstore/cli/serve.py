@@ -164,14 +164,14 @@ async def _serve(plan: _Plan) -> int:
     import structlog
     from prometheus_client import CollectorRegistry
 
-    from eventstore.cli.running import told_to_end
+    from eventstore.cli.running import Told
     from eventstore.serve.server import serving
     from eventstore.wiring import open_parts
 
     log = structlog.get_logger("eventstore.serve")
-    told = told_to_end()
     registry = CollectorRegistry()
     async with AsyncExitStack() as ends:
+        told = ends.enter_context(Told())
         parts = await ends.enter_async_context(open_parts(plan.settings))
         working = await _worker_beside(parts, plan, registry, ends) if plan.with_worker else None
         served = await ends.enter_async_context(
@@ -181,10 +181,10 @@ async def _serve(plan: _Plan) -> int:
             await _watched(plan.monitor, registry, working, ends)
         print(f"{READY} {served.address}; for Codex's config.toml:\n{served.codex_setting}", flush=True)
         if working is None:
-            await told
+            await told.begun()
         else:
             ended = asyncio.ensure_future(working.ended())
-            await asyncio.wait([told, ended], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([told.begun(), ended], return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 ended.result()
             ended.cancel()

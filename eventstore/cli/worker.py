@@ -53,14 +53,14 @@ async def _work(
 
     import structlog
 
-    from eventstore.cli.running import beating, told_to_end, working
+    from eventstore.cli.running import Told, beating, working
     from eventstore.wiring import open_cluster
     from projections.metrics import Metrics
     from projections.monitoring import Pulse, monitored
 
     log = structlog.get_logger("eventstore.worker")
-    told = told_to_end()
     async with AsyncExitStack() as ends:
+        told = ends.enter_context(Told())
         cluster = await ends.enter_async_context(open_cluster(settings))
         metrics, pulse = Metrics(), Pulse()
         await ends.enter_async_context(beating(pulse))
@@ -81,7 +81,7 @@ async def _work(
             )
         )
         ended = asyncio.ensure_future(joined[0].ended())
-        await asyncio.wait([told, ended], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([told.begun(), ended], return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             ended.result()
         ended.cancel()

@@ -23,7 +23,7 @@ from eventstore.kafka.edge import quieten, translated
 from eventstore.kafka.feed import KafkaFeed
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import entry_of
-from eventstore.kafka.url import KafkaUrl
+from eventstore.kafka.url import REQUEST_WITHIN, KafkaUrl
 from eventstore.ports import Entry
 
 SESSION: Final = 10.0
@@ -172,9 +172,11 @@ class KafkaGroup(KafkaFollower):
         try:
             async with asyncio.timeout(within):
                 await self._consumer.start()
-        except (kafka.KafkaError, OSError, TimeoutError) as exc:
-            await self.close(within=within)
-            raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
+        except BaseException as exc:
+            await self.close(within=REQUEST_WITHIN)
+            if isinstance(exc, kafka.KafkaError | OSError | TimeoutError):
+                raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
+            raise
 
     async def close(self, *, within: float) -> None:
         """Leave the group and end, within so many seconds."""
