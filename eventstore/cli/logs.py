@@ -31,7 +31,10 @@ def begin_logging(*, debug: bool = False) -> None:
         cache_logger_on_first_use=True,
     )
     for_people = sys.stderr.isatty()
-    last = structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
+    last: Processor = structlog.processors.JSONRenderer()
+    if for_people:
+        # Its default shows the variables of every call: passwords, tokens and what was said in threads.
+        last = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
