@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final, Protocol
 
 import structlog
 
-from eventstore.errors import Broken, EventStoreError, Unavailable
+from eventstore.errors import Broken, EventStoreError, LogUnavailable, Unavailable
 from eventstore.ports import Entry, EventFeed
 from projections.fold import Folded
 from projections.metrics import Metrics
@@ -107,6 +108,8 @@ class Worker:
         self._stages: dict[int, Stage] = {}
         self._moved = asyncio.Event()
         self._checkpoints: dict[int, int] = {}
+        self._folded_until: dict[int, int] = {}
+        """By partition: when the last event folded is said to have occurred, microseconds since the epoch."""
         self._log = structlog.get_logger("eventstore.worker")
         self.is_member = False
         """Whether the group has said which partitions are its; they may be none."""
@@ -167,7 +170,7 @@ class Worker:
             await self._group.note(self._checkpoints)
         for partition in self._stages:
             self._metrics.forget(partition)
-        self._stages, self._checkpoints = {}, {}
+        self._stages, self._checkpoints, self._folded_until = {}, {}, {}
 
     async def _keep(self, partition: int) -> None:
         """Keep the partition's views until told to stop, whatever happens."""
@@ -180,6 +183,8 @@ class Worker:
             except EventStoreError as exc:
                 broken = isinstance(exc, Broken)
                 self._trouble(partition, exc, Stage.BROKEN if broken else Stage.RETRYING)
+                if not isinstance(exc, LogUnavailable):
+                    await self._look_how_far_behind(partition)
                 await self._pause(_BROKEN_AGAIN_AFTER if broken else pause)
                 pause = min(2 * pause, _AGAIN_AFTER[1])
 
@@ -246,12 +251,22 @@ class Worker:
             self._tell_of_unreadable(partition, folded)
         if checkpoint is not None:
             self._checkpoints[partition] = checkpoint
-            end = self._group.end(partition)
-            if end is not None:
-                until = projector.folded_until
-                seconds = 0.0 if until is None else max(0.0, time.time() - until / 1e6)
-                self._metrics.lagging(partition, events=max(0, end - checkpoint), seconds=seconds)
+            if projector.folded_until is not None:
+                self._folded_until[partition] = projector.folded_until
+            self._tell_how_far_behind(partition, self._group.end(partition))
         return folded
+
+    async def _look_how_far_behind(self, partition: int) -> None:
+        """Tell it by the log's end while nothing is folded; what was told last would stand, as if all were well."""
+        with suppress(EventStoreError):
+            self._tell_how_far_behind(partition, await self._feed.end(partition))
+
+    def _tell_how_far_behind(self, partition: int, end: int | None) -> None:
+        checkpoint, until = self._checkpoints.get(partition), self._folded_until.get(partition)
+        if checkpoint is None or end is None:
+            return
+        seconds = 0.0 if until is None else max(0.0, time.time() - until / 1e6)
+        self._metrics.lagging(partition, events=max(0, end - checkpoint), seconds=seconds)
 
     def _tell_of_unreadable(self, partition: int, folded: Folded) -> None:
         for thread_id, change in folded.changes.items():

@@ -1,4 +1,4 @@
-"""How long a worker waits until it tries again what failed."""
+"""How long a worker waits until it tries again what failed, and what it tells meanwhile."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[float]:
 
 
 @asynccontextmanager
-async def keeping(views: Views) -> AsyncIterator[None]:
+async def keeping(views: Views, metrics: Metrics | None = None) -> AsyncIterator[None]:
     """Have a worker fold a thread of two records, one at a time."""
     feed = PartitionedFeed(1)
     Teller(feed).say("hello")
-    worker = Worker(Alone(feed), feed, views, views.views, metrics=Metrics(), batch=1)  # type: ignore[arg-type]
+    worker = Worker(Alone(feed), feed, views, views.views, metrics=metrics or Metrics(), batch=1)  # type: ignore[arg-type]
     await worker.take([PARTITION])
     try:
         async with asyncio.timeout(60):
@@ -125,3 +125,17 @@ async def test_what_fails_again_and_again_is_tried_more_and_more_rarely(pauses: 
 async def test_once_something_was_folded_it_is_tried_soon_again(pauses: asyncio.Queue[float]) -> None:
     async with keeping(Views(False, False, False, True)):
         assert [0.1, 0.2, 0.4, 0.1, 0.2] == [await pauses.get() for _ in range(5)]
+
+
+async def test_while_nothing_can_be_folded_the_lag_is_told_by_the_logs_end(pauses: asyncio.Queue[float]) -> None:
+    metrics = Metrics()
+    async with keeping(Views(True), metrics):
+        await pauses.get()
+        lag, seconds = (
+            metrics.registry.get_sample_value(f"eventstore_lag_{unit}", {"partition": str(PARTITION)})
+            for unit in ("events", "seconds")
+        )
+
+    assert lag == 1.0
+    assert seconds is not None
+    assert seconds > 0
