@@ -63,7 +63,9 @@ def _no_url() -> InvalidRequest:
 def translated(exc: Exception, address: str) -> EventStoreError:
     """Return the error of ours that says what to do about Redis's."""
     match exc:
-        case exceptions.AuthenticationError() | exceptions.AuthorizationError() | exceptions.NoPermissionError():
+        case exceptions.NoPermissionError():
+            return ViewsUnavailable(f"{address} does not let the views' user do what they need ({exc}); see its ACL")
+        case exceptions.AuthenticationError() | exceptions.AuthorizationError():
             return ViewsUnavailable(f"{address} refuses the credentials of the views' URL; check user and password")
         case exceptions.BusyLoadingError():
             return ViewsUnavailable(f"{address} is loading its data; try again in a moment")

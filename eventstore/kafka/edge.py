@@ -21,6 +21,7 @@ _SAME_LINE_EVERY: Final = 10.0
 _MISSING = (kafka.UnknownTopicOrPartitionError, kafka.InvalidTopicError)
 _NOT_ALLOWED = (
     kafka.TopicAuthorizationFailedError,
+    kafka.GroupAuthorizationFailedError,
     kafka.ClusterAuthorizationFailedError,
     kafka.AuthenticationFailedError,
     kafka.SaslAuthenticationFailed,
@@ -42,7 +43,8 @@ def translated(exc: Exception, *, topic: str, where: str) -> EventStoreError:
         )
     if isinstance(exc, _NOT_ALLOWED):
         return LogUnavailable(
-            f"{where} does not let this client at topic {topic} ({exc}); check user, password and sasl="
+            f"{where} does not let this client at topic {topic} ({exc}); check user, password and sasl=, and what the "
+            "brokers' ACLs let this user do"
         )
     if isinstance(exc, _UNWANTED):
         return TopicMisconfigured(

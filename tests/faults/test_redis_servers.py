@@ -176,6 +176,17 @@ async def test_a_wrong_password_is_told_without_showing_it() -> None:
         assert SECRET not in await opened(f"redis://:right-{SECRET}@{url}")
 
 
+@pytest.mark.parametrize("command", ["info", "evalsha"])
+async def test_a_user_that_may_not_do_all_is_told_what_is_missing(own: RedisServer, command: str) -> None:
+    with own.client() as client:
+        client.execute_command("ACL", "SETUSER", "views", "on", f">{SECRET}", "~*", "&*", "+@all", f"-{command}")
+    url = own.url.replace("redis://", f"redis://views:{SECRET}@")
+    with pytest.raises(ViewsUnavailable, match=f"'{command}' command.*see its ACL") as caught:
+        async with served(url):
+            pass
+    assert SECRET not in f"{caught.value!r}{caught.value}"
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
 async def test_a_server_that_may_drop_views_is_refused(policy: str) -> None:
     with running(maxmemory="50mb", maxmemory_policy=policy) as server:

@@ -23,6 +23,7 @@ WHERE = "10.0.0.7:9092"
         (kafka.UnknownTopicOrPartitionError(), TopicMisconfigured, "there is no topic threads"),
         (kafka.InvalidTopicError(), TopicMisconfigured, "there is no topic threads"),
         (kafka.TopicAuthorizationFailedError(), LogUnavailable, "check user, password and sasl="),
+        (kafka.GroupAuthorizationFailedError("threads.views"), LogUnavailable, "threads.views); check user"),
         (kafka.SaslAuthenticationFailed("no"), LogUnavailable, "check user, password and sasl="),
         (kafka.UnsupportedSaslMechanismError(), LogUnavailable, "check user, password and sasl="),
         (kafka.MessageSizeTooLargeError(), TopicMisconfigured, "max.message.bytes"),
