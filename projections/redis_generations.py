@@ -215,8 +215,8 @@ class Generations:
                 await self._verify(partition, generation)
 
     async def _verify(self, partition: int, generation: Generation) -> None:
-        where = f"{self._shards.name}/{partition}"
-        advice = "drop these views, or give the log they were folded from"
+        where, key = f"{self._shards.name}/{partition}", self._shards.key(partition)
+        advice = f"drop these views (the keys of Redis that begin with {key}), or give the log they were folded from"
         if generation.cluster != self._cluster:
             raise TopicMisconfigured(
                 f"the views of {where} were folded from a log on {generation.cluster}, not on {self._cluster}; {advice}"

@@ -108,6 +108,8 @@ class Worker:
         self._stages: dict[int, Stage] = {}
         self._moved = asyncio.Event()
         self._checkpoints: dict[int, int] = {}
+        self._told: dict[int, tuple[Stage, str]] = {}
+        """By partition: which trouble was logged last."""
         self._folded_until: dict[int, int] = {}
         """By partition: when the last event folded is said to have occurred, microseconds since the epoch."""
         self._log = structlog.get_logger("eventstore.worker")
@@ -170,7 +172,7 @@ class Worker:
             await self._group.note(self._checkpoints)
         for partition in self._stages:
             self._metrics.forget(partition)
-        self._stages, self._checkpoints, self._folded_until = {}, {}, {}
+        self._stages, self._told, self._checkpoints, self._folded_until = {}, {}, {}, {}
 
     async def _keep(self, partition: int) -> None:
         """Keep the partition's views until told to stop, whatever happens."""
@@ -295,6 +297,7 @@ class Worker:
             self.crashed.set_exception(exc)
 
     def _enter(self, partition: int, stage: Stage) -> None:
+        self._told.pop(partition, None)
         if self._stages.get(partition) is not stage:
             self._stages[partition] = stage
             self._log.info("partition", partition=partition, stage=str(stage))
@@ -303,10 +306,12 @@ class Worker:
 
     def _trouble(self, partition: int, exc: EventStoreError, stage: Stage) -> None:
         self._metrics.failed(partition, exc)
-        if self._stages.get(partition) is not stage:
+        # A person who has mended one thing has to hear of the next one.
+        trouble = stage, str(exc) if stage is Stage.BROKEN else type(exc).__name__
+        if self._told.get(partition) != trouble:
             log = self._log.error if stage is Stage.BROKEN else self._log.warning
             log("partition", partition=partition, stage=str(stage), error=type(exc).__name__, why=str(exc))
-        self._stages[partition] = stage
+        self._stages[partition], self._told[partition] = stage, trouble
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -213,8 +213,13 @@ async def test_views_of_a_topic_that_was_made_anew_are_refused(
     for _ in range(records):
         Teller(anew)
     async with rig(server.url, anew) as other:
-        with pytest.raises(TopicMisconfigured if records >= 2 else ViewsAheadOfLog, match="drop these views"):
+        with pytest.raises(TopicMisconfigured if records >= 2 else ViewsAheadOfLog, match="drop these views") as caught:
             await other.generations.verify(0)
+        key = other.shards.key(0)
+        assert f"the keys of Redis that begin with {key}" in str(caught.value)
+        with server.client() as client:
+            client.delete(*client.scan_iter(match=f"{key}*"))
+        await other.generations.verify(0)
 
 
 async def test_views_of_a_log_that_lost_its_end_and_grew_again_are_refused(made: Rig, feed: PartitionedFeed) -> None:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import CapturingLogger
 
-from eventstore.errors import ViewsUnavailable
+from eventstore.errors import TopicMisconfigured, ViewsAheadOfLog, ViewsUnavailable
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
 from projections.metrics import Metrics
@@ -69,6 +70,18 @@ class Views:
 
     async def census(self, partition: int) -> Census:
         return Census(1, self._mark.checkpoint, 0, 0, 0, 0, ())
+
+
+class Unfit(Views):
+    """Views of another log first, and then of one that has lost its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wrong = 0
+
+    async def verify(self, partition: int) -> None:
+        self._wrong += 1
+        raise TopicMisconfigured("of another log") if self._wrong <= 3 else ViewsAheadOfLog("ahead of the log")
 
 
 class Alone:
@@ -139,3 +152,22 @@ async def test_while_nothing_can_be_folded_the_lag_is_told_by_the_logs_end(pause
     assert lag == 1.0
     assert seconds is not None
     assert seconds > 0
+
+
+async def test_a_person_who_has_mended_one_thing_hears_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = CapturingLogger()
+    monkeypatch.setattr("projections.worker.structlog.get_logger", lambda _: said)
+    tried: asyncio.Queue[None] = asyncio.Queue()
+
+    async def pause(worker: Worker, seconds: float) -> None:
+        tried.put_nowait(None)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Worker, "_pause", pause)
+    async with keeping(Unfit()):
+        for _ in range(8):
+            await tried.get()
+
+    assert ["of another log", "ahead of the log"] == [
+        call.kwargs["why"] for call in said.calls if call.method_name == "error"
+    ]
