@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import structlog
+
 from eventstore.documents.items import RolloutItem
 from eventstore.documents.params import (
     AppendThreadItemsParams,
@@ -19,6 +21,7 @@ from eventstore.documents.params import (
     ReadThreadParams,
 )
 from eventstore.documents.threads import StoredThread
+from eventstore.errors import EventStoreError
 from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.serve.calls import Method
 from eventstore.serve.codex_wire import (
@@ -48,6 +51,8 @@ SERVICE: Final = "codex.thread_store.v1.ThreadStore"
 _READ_AT_ONCE: Final = 1024 * 1024
 """Characters of items that are looked at before other calls have a chance."""
 _DONE = pb.Empty()
+
+log = structlog.get_logger("eventstore.serve")
 
 
 class CodexThreads:
@@ -172,7 +177,11 @@ class CodexThreads:
         changing = asyncio.ensure_future(change())
         self._changing.add(changing)
         changing.add_done_callback(self._changing.discard)
-        return await asyncio.shield(changing)
+        try:
+            return await asyncio.shield(changing)
+        except asyncio.CancelledError:
+            changing.add_done_callback(_unheard)
+            raise
 
     async def _history(self, thread_id: ThreadId, include_archived: bool) -> list[str]:
         params = LoadThreadHistoryParams(thread_id=thread_id, include_archived=include_archived)
@@ -188,6 +197,13 @@ class CodexThreads:
             if params.page_size <= 1:
                 raise ReplyTooLarge(f"thread {page.items[0].thread_id} has metadata larger than a reply may be")
             params = params.model_copy(update={"page_size": params.page_size // 2})
+
+
+def _unheard(changing: asyncio.Task[object]) -> None:
+    """Take in how a change ended whose caller has gone; what is not an error of the store is a bug, for the log."""
+    error = None if changing.cancelled() else changing.exception()
+    if error is not None and not isinstance(error, EventStoreError):
+        log.error("call failed unexpectedly after its client had gone", exc_info=error)
 
 
 def _response(thread: StoredThread) -> pb.StoredThreadResponse:

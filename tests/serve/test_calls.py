@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -111,6 +112,31 @@ async def test_what_a_client_asked_for_is_done_though_it_goes_meanwhile(path: Pa
 
     assert log.fired
     assert ["begin", "once", "next"] == said
+
+
+async def test_what_becomes_of_a_call_whose_client_has_gone_is_no_failure_of_the_server(path: Path) -> None:
+    log, unheard = FaultyLog(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with a_rig(path, limits=Limits(within=0.2), through=log.through) as rig:
+        thread = await a_stored_thread(rig.codex, "begin")
+        log.held = asyncio.Event()
+        first = asyncio.ensure_future(rig.codex.append(thread, "slow"))
+        await log.holding.wait()
+        leaving = asyncio.ensure_future(rig.server.codex.persist(pb.ThreadIdRequest(thread_id=thread)))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        # Its turn comes too late.
+        changes = rig.server.codex._changing
+        await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        assert 1 == len(changes)
+        assert leaving.cancelled()
+        del leaving
+        log.held.set()
+        log.held = None
+        await first
+        gc.collect()
+
+    assert [] == unheard
 
 
 async def test_a_stored_thread_is_taken_up_after_a_restart_and_an_unknown_one_is_not(path: Path) -> None:
