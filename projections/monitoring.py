@@ -5,6 +5,7 @@ Served by a thread, so that a stuck event loop is seen as what it is.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,10 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
+class _IPv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         return
@@ -71,8 +76,9 @@ def monitored(
                 start("404 Not Found", [("Content-Type", "text/plain")])
                 return [b"/metrics, /livez, /readyz\n"]
 
+    server_class = _IPv6Server if ":" in address[0] else _Server
     try:
-        server = make_server(*address, answer, server_class=_Server, handler_class=_Quiet)
+        server = make_server(*address, answer, server_class=server_class, handler_class=_Quiet)
     except OSError as exc:
         raise InvalidRequest(f"port {address[1]} of {address[0]} cannot be had ({exc.strerror}); give another") from exc
     thread = threading.Thread(target=server.serve_forever, name="eventstore-monitoring", daemon=True)

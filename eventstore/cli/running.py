@@ -134,7 +134,7 @@ async def working(
 
 
 def monitor_address(text: str | None) -> tuple[str, int] | None:
-    """Read `[HOST:]PORT`.
+    """Read `HOST:PORT`, `[IPv6]:PORT` or a port on 127.0.0.1.
 
     Raises:
         InvalidRequest: It is none.
@@ -144,4 +144,4 @@ def monitor_address(text: str | None) -> tuple[str, int] | None:
     host, colon, port = text.rpartition(":")
     if not port.isdecimal() or int(port) > 65_535 or (colon and not host):
         raise InvalidRequest(f"{text!r} is no port to be monitored at; give PORT or HOST:PORT")
-    return host or "127.0.0.1", int(port)
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
