@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -170,8 +171,9 @@ async def serving(
         await healthy.enter_graceful_shutdown()
         threads.end()
         for_calls = limits.end_within * _SHARE_FOR_CALLS
+        until = time.monotonic() + for_calls
         await server.stop(grace=for_calls)
-        await codex.settled(within=for_calls)
+        await codex.settled(within=max(0.0, until - time.monotonic()))
         closing_within = limits.end_within - for_calls
         await asyncio.gather(writers.close_all(within=closing_within), callers.end_all(within=closing_within))
 

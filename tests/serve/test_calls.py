@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,18 @@ async def test_a_server_that_is_told_to_end_finishes_its_calls_and_refuses_other
     assert grpc.StatusCode.UNAVAILABLE == after[0]
     assert ["begin", "last"] == said
     assert "WriterClosed" == kinds[-1]
+
+
+async def test_a_server_whose_log_does_not_answer_ends_in_the_time_that_it_has(path: Path) -> None:
+    log = FaultyLog()
+    async with a_rig(path, limits=Limits(end_within=4.0), through=log.through) as rig:
+        thread = await a_stored_thread(rig.codex, "begin")
+        log.held = asyncio.Event()
+        append = asyncio.ensure_future(rig.codex.append(thread, "slow"))
+        await log.holding.wait()
+        told_at = time.monotonic()
+    assert 4.0 <= time.monotonic() - told_at < 5.5
+    assert grpc.StatusCode.UNAVAILABLE == (await refused(append))[0]
 
 
 async def test_a_deleted_thread_is_not_found(path: Path) -> None:
