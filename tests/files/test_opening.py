@@ -22,6 +22,7 @@ from eventstore.sqlite import migrations
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import SqliteLog
 from eventstore.wiring import open_store
+from tests.support.files import opened
 from tests.support.threads import a_live_thread, say_and_flush
 
 T = TypeVar("T")
@@ -232,6 +233,26 @@ async def test_a_durability_that_cannot_be_set_is_told_as_ours(file: SqliteFile)
 
     with pytest.raises(LogUnavailable, match=r"threads\.db cannot be used now .*[Ss]afety level"):
         await file.writing.run(inside_another, within=1)
+
+
+async def test_every_commit_of_the_log_is_fsynced_and_those_of_the_views_are_not(tmp_path: Path) -> None:
+    """Promise 1, durable: a killed process loses nothing that the system has taken; a machine would."""
+    statements: list[str] = []
+    async with opened(tmp_path / "threads.db") as parts:
+        await parts.file.writing.run(lambda connection: connection.set_trace_callback(statements.append), within=5)
+        thread_id = await a_live_thread(parts.store)
+        for text in ("one", "two", "three"):
+            await parts.store.list_threads(ListThreadsParams())  # writes the views
+            await say_and_flush(parts.store, thread_id, text)
+        await parts.store.list_threads(ListThreadsParams())
+
+    in_force, commits, logs = "unknown", [], False
+    for statement in statements:
+        in_force = statement.removeprefix("PRAGMA synchronous = ") if "synchronous" in statement else in_force
+        logs = statement.startswith("INSERT INTO log") or (logs and not statement.startswith("BEGIN"))
+        if statement == "COMMIT":
+            commits.append(("log" if logs else "views", in_force))
+    assert [("log", "FULL"), ("views", "NORMAL")] * 4 == commits
 
 
 async def test_a_read_that_fails_says_why_though_its_transaction_is_gone(file: SqliteFile) -> None:
