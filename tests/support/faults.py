@@ -29,6 +29,7 @@ class FaultyLog:
         self.appends = 0
         self.fired = 0
         self._faults: list[EventStoreError] = []
+        self._most: int | None = None
         self.held: asyncio.Event | None = None
         """While there is one, what was logged is not answered before it is set."""
         self.holding = asyncio.Event()
@@ -46,8 +47,14 @@ class FaultyLog:
         """Let the next appends be written and fail all the same."""
         self._faults += [OutcomeUnknown("ordered by the test")] * times
 
+    def lose_all_but(self, events: int) -> None:
+        """Let the next append be written up to so many of its events, and fail."""
+        self._faults.append(OutcomeUnknown("ordered by the test"))
+        self._most = events
+
     async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
         self.appends += 1
+        events, self._most = events[: self._most], None
         fault = self._faults.pop(0) if self._faults else None
         if isinstance(fault, LogUnavailable):
             self.fired += 1
