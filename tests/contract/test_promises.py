@@ -136,7 +136,8 @@ async def test_views_lost_under_a_live_writer_change_nothing_for_it(store: Threa
 async def test_one_bad_record_harms_one_thread(
     store: ThreadStore, engine: Engine, record: Callable[[ThreadId], bytes]
 ) -> None:
-    """Promise 7. "One bad record harms one thread: that thread freezes […]; the partition goes on"."""
+    """Promise 7. "One bad record harms one thread: that thread freezes and is shown as damaged; the partition goes
+    on"."""
     bad, good = await a_live_thread(store, "bad"), await a_live_thread(store, "good")
     await engine.write_record(store, bad, record(bad))
     for thread_id in (bad, good):
@@ -147,6 +148,9 @@ async def test_one_bad_record_harms_one_thread(
     for verb in (flush, history, read, archive, delete, rename):
         with pytest.raises(UnreadableEvent, match=f"{bad} is frozen: the record at offset .* cannot be understood"):
             await verb(store, bad)
+    damages = {thread.thread_id: thread.damaged for thread in (await store.list_threads(ListThreadsParams())).items}
+    assert damages.pop(good) is None
+    assert "cannot be understood" in (damages.pop(bad) or "")
     await store.discard_thread(bad)
     with pytest.raises(UnreadableEvent):
         await resume(store, bad)

@@ -285,20 +285,19 @@ def test_what_is_folded_ahead_of_the_views_is_what_the_log_says_whoever_writes_t
     assert asyncio.run(projected(entries)) == asyncio.run(moved())
 
 
-@given(a_seed, st.integers(1, 40))
-def test_views_that_are_lost_come_back_the_very_same(seed: int, batch: int) -> None:
+@given(a_seed, st.integers(1, 40), st.integers(1, 40))
+def test_views_that_are_lost_come_back_the_very_same(seed: int, batch: int, refolding: int) -> None:
     """Promise 5: "Rebuilding from the start gives the very same views"."""
     entries = a_log(seed, bad_records=True)
 
     async def lose_and_refold() -> tuple[Tables, Tables]:
         async with sqlite_file() as file:
             feed = ListFeed(entries)
-            projector = Projector(feed, SqliteViews(file), batch=batch)
-            await projector.catch_up(await feed.end(0))
+            await Projector(feed, SqliteViews(file), batch=batch).catch_up(await feed.end(0))
             before = await tables(file)
             await lose(file)
-            projector.forget()
-            await projector.catch_up(await feed.end(0))
+            # In other batches, as ever: a row that was not written when it changed would not be written again.
+            await Projector(feed, SqliteViews(file), batch=refolding).catch_up(await feed.end(0))
             return before, await tables(file)
 
     before, after = asyncio.run(lose_and_refold())
