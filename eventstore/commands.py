@@ -33,7 +33,7 @@ from eventstore.events import (
 from eventstore.history import readable, replayed, state_at
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
-from eventstore.splitting import must_fit
+from eventstore.splitting import fields_must_fit, must_fit
 from eventstore.state import ThreadState
 from eventstore.writer import FOR_THE_VIEWS
 
@@ -100,7 +100,7 @@ class Commands:
         Raises:
             AppendTooLarge: The fields can never be logged.
         """
-        must_fit("".join(field.value or "" for field in fields))
+        fields_must_fit(fields)
         envelope = self._envelope(thread_id, version, occurred_at)
         return await self._say(
             thread_id,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from eventstore.admission import RUN_PARTS
 from eventstore.errors import AppendTooLarge, InvalidRequest
-from eventstore.events import Item
+from eventstore.events import Field, Item
 
 RECORD_PAYLOAD = 512 * 1024
 """Bytes of items one record holds where items allow it."""
@@ -34,6 +34,15 @@ def must_fit(text: str) -> None:
     """
     if len(text) > LARGEST_ITEM or len(text.encode(errors="replace")) > LARGEST_ITEM:
         raise AppendTooLarge(f"a text of {len(text):,} characters cannot be kept; the most is {LARGEST_ITEM:,} bytes")
+
+
+def fields_must_fit(fields: Iterable[Field]) -> None:
+    """Refuse a patch that no record can hold.
+
+    Raises:
+        AppendTooLarge: Its values are too long.
+    """
+    must_fit("".join(field.value or "" for field in fields))
 
 
 def split(items: Sequence[Item]) -> list[tuple[list[Item], int]]:

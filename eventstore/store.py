@@ -128,11 +128,15 @@ class ThreadStore(Protocol):
     async def update_thread_metadata(self, params: UpdateThreadMetadataParams) -> StoredThread:
         """Apply the patch, all fields or none, and return the thread, with the consistency token of the patch.
 
+        A live thread is stored first, with everything appended so far; an empty patch is a read, and stores nothing.
+
         Raises:
             InvalidRequest: It is unknown, or archived and `include_archived` is false; or a value of the patch is one
                 that its field does not take.
             Unsupported: The patch names a project.
             AppendTooLarge: The patch can never be logged.
+            ThreadExists: The thread was created here, and a stored one has its id.
+            WriterFenced: The thread is live here, and another writer took it over.
             WrongExpectedVersion: The thread is not at the expected version.
         """
         ...

@@ -36,6 +36,7 @@ from eventstore.life import Life
 from eventstore.live import LiveThreads
 from eventstore.memory import Memory
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
+from eventstore.splitting import fields_must_fit
 from eventstore.tokens import checkpoints_of, token_at
 
 _Missing = Callable[[ThreadId], UnknownThread]
@@ -172,14 +173,16 @@ class EventSourcedThreadStore:
         if params.patch.project_id is not None:
             raise Unsupported("projects are not kept here; leave project_id away")
         fields = patch_fields(params.patch)
-        deadline = time.monotonic() + self._within
-        if params.thread_id in self._live:
-            # What was said before counts then; whether readers see it is for the patch to wait for.
-            with suppress(ViewsBehind):
-                await self._live.flush(params.thread_id, even_if_empty=True, deadline=deadline)
+        fields_must_fit(fields)
         if params.patch.is_empty():
             view = await self._found(params.thread_id, params.include_archived, _no_thread)
             return stored_thread(params.thread_id, view.state.summary, view.state.head)
+        deadline = time.monotonic() + self._within
+        if params.thread_id in self._live:
+            # What was said before counts then; whether readers see it is for the patch to wait for, and that the thread
+            # was deleted elsewhere is for the patch to say.
+            with suppress(ViewsBehind, ThreadNotFound):
+                await self._live.flush(params.thread_id, even_if_empty=True, deadline=deadline)
         check = _checking(params.thread_id, params.include_archived, _no_thread)
         return self._changed(
             params.thread_id,

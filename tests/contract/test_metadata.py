@@ -28,6 +28,7 @@ from tests.support.threads import (
     an_archived_thread,
     append,
     created,
+    delete,
     patch,
     read,
     say,
@@ -113,10 +114,26 @@ async def test_a_name_is_cleared_by_null_and_kept_by_silence(store: ThreadStore)
 
 
 async def test_an_empty_patch_is_a_read(store: ThreadStore) -> None:
-    thread_id = await a_cold_thread(store)
+    thread_id, unstored = await a_cold_thread(store), await created(store)
 
     assert await read(store, thread_id) == await patch(store, thread_id)
     assert 2 == (await read(store, thread_id)).version
+    with pytest.raises(InvalidRequest, match=f"^thread not found: {unstored}$"):
+        await patch(store, unstored)
+    with pytest.raises(InvalidRequest, match="no rollout found"):
+        await read(store, unstored)
+
+
+async def test_a_patch_of_a_live_thread_that_was_deleted_elsewhere_finds_none(
+    store: ThreadStore, elsewhere: ThreadStore
+) -> None:
+    """Contract §2.11: not as flush says it, for callers match on the text."""
+    thread_id = await a_live_thread(store)
+    await delete(elsewhere, thread_id)
+    await say(store, thread_id, "too late")
+
+    with pytest.raises(InvalidRequest, match=f"^thread not found: {thread_id}$"):
+        await patch(store, thread_id, name="too late")
 
 
 async def test_a_patch_materialises_a_created_thread_with_what_is_queued(store: ThreadStore) -> None:
@@ -272,14 +289,17 @@ async def test_a_project_is_not_promised(store: ThreadStore) -> None:
 
 
 async def test_what_no_record_can_hold_is_refused_before_anything_is_queued(store: ThreadStore) -> None:
-    thread_id = await a_cold_thread(store)
+    thread_id, unstored = await a_cold_thread(store), await created(store)
 
-    with pytest.raises(AppendTooLarge):
-        await patch(store, thread_id, name="x" * 17_000_000)
+    for patched in (thread_id, unstored):
+        with pytest.raises(AppendTooLarge):
+            await patch(store, patched, name="x" * 17_000_000)
     with pytest.raises(AppendTooLarge):
         await created(store, base_instructions={"text": "x" * 17_000_000})
 
     assert (await read(store, thread_id)).version == 2
+    with pytest.raises(InvalidRequest, match="no rollout found"):
+        await read(store, unstored)
 
 
 async def test_updated_at_moves_with_what_is_said_and_created_at_stays(store: ThreadStore) -> None:

@@ -66,7 +66,7 @@ read_items archived      no-rollout  no-rollout  live        live+arch   cold   
 
 update                   no-thread   live        live        no-thread   cold        no-thread   no-thread
 update archived          no-thread   live        live        live+arch   cold        archived    no-thread
-update nothing           no-thread   live        live        no-thread   cold        no-thread   no-thread
+update nothing           no-thread   no-thread   live        no-thread   cold        no-thread   no-thread
 archive                  no-rollout  no-rollout  live+arch   no-rollout  archived    no-rollout  no-rollout
 unarchive                no-archived no-archived no-archived live        no-archived cold        no-archived
 delete                   not-found   not-found   deleted     deleted     deleted     deleted     not-found
