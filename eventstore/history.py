@@ -29,6 +29,8 @@ _ITEMS_AT_A_TIME = 16_384
 """Items whose places a streaming read knows at a time."""
 _SHOWN = 60
 """Characters of a wrong text that are repeated in the sentence about it."""
+_LONGEST_VERSION = 18
+"""Digits: Python refuses to read a number of thousands of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class AsOf:
         Raises:
             InvalidRequest: It is neither.
         """
-        if text.isdecimal() and len(text) <= 18:
+        if text.isascii() and text.isdecimal() and len(text) <= _LONGEST_VERSION:
             return cls(version=int(text))
         at = micros(text)
         if at is None:

@@ -81,20 +81,34 @@ async def test_a_version_is_reached_or_refused_whatever_does_not_count() -> None
         await history.as_of(ONE, AsOf(version=3))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "9999-12-31T23:59:59-12:00",
-        "0001-01-01T00:00:00+12:00",
-        "9" * 5_000,
-        "noon",
-        "2026-13-01T00:00:00Z",
-    ],
-)
-def test_a_time_beyond_the_calendar_and_a_number_beyond_measure_are_no_points_of_the_past(text: str) -> None:
+@pytest.mark.parametrize("text", ["9" * 5_000, "noon", "2026-13-01T00:00:00Z"])
+def test_a_day_that_is_in_no_calendar_and_a_number_beyond_measure_are_no_points_of_the_past(text: str) -> None:
     with pytest.raises(InvalidRequest, match="neither a version nor a time") as caught:
         AsOf.parse(text)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["2026-05-01", "2026-05-01T12:00:00", "2026-05-01T12Z", "20260501T120000Z", "\u0663"])
+def test_a_time_without_a_zone_is_no_point_of_the_past(text: str) -> None:
+    """It would be another one on the next machine; a day's own name is not a time either."""
+    with pytest.raises(InvalidRequest, match="neither a version nor a time"):
+        AsOf.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "point"),
+    [
+        ("12", AsOf(version=12)),
+        ("1970-01-01T00:00:01Z", AsOf(micros=SECOND)),
+        ("1970-01-01t02:00:01.5+02:00", AsOf(micros=SECOND * 3 // 2)),
+        ("9999-12-31T23:59:59.999999Z", AsOf(micros=253_402_300_799_999_999)),
+        # In UTC beyond the calendar, which ends there.
+        ("9999-12-31T23:59:59-12:00", AsOf(micros=253_402_300_799_999_999)),
+        ("0001-01-01T00:00:00+12:00", AsOf(micros=-62_135_596_800_000_000)),
+    ],
+)
+def test_versions_and_times_are_points_of_the_past_to_the_microsecond(text: str, point: AsOf) -> None:
+    assert point == AsOf.parse(text)
 
 
 def broken_by_appends(*args: Any, **kwargs: Any) -> Step:
