@@ -42,6 +42,7 @@ from tests.support.threads import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
+AN_ID = "0197c1d0-0000-7000-8000-000000000001"
 WITHIN = 20.0
 SAME = Compared(None, more=0)
 
@@ -220,6 +221,24 @@ async def test_a_copy_cut_short_after_any_batch_is_completed_by_the_next(
 
                 assert rest.there > 0 or batches == 0
                 assert await compared(source.feed, target.feed) == SAME
+
+
+async def test_appends_of_two_threads_under_one_id_are_both_copied_however_often_it_was_begun(tmp_path: Path) -> None:
+    """An append id is its caller's, and names an append of one thread: another thread may have it as well."""
+    async with open_embedded(Settings(log=f"sqlite:{tmp_path / 'source.db'}", actor="a test")) as parts:
+        for _ in range(2):
+            thread_id = await a_live_thread(parts.store)
+            await append(parts.store, thread_id, user_message("to both"), append_id=AN_ID)
+            await parts.store.shutdown_thread(thread_id)
+    async with on_sqlite(tmp_path / "source.db") as source, on_sqlite(tmp_path / "target.db") as target:
+        dying = DyingLog(target.log, batches=0)  # takes the first thread
+        with pytest.raises(LogUnavailable):
+            await copied(source, target, dying)
+
+        rest = await copied(source, target)
+
+        assert (4, 4, {}) == (rest.there, rest.copied, rest.refused)
+        assert await compared(source.feed, target.feed) == SAME
 
 
 def started(source: str, target: str) -> subprocess.Popen[bytes]:
