@@ -261,7 +261,7 @@ class LiveThreads:
             if view is not None:
                 readable(thread_id, view.state)
             if view is None or not _may_resume(view, params.include_archived):
-                raise UnknownThread(f"no rollout found for thread id {thread_id}")
+                raise _unknown(thread_id)
             live.writer.open(view, _now_micros())
             try:
                 await live.writer.settle(live.writer.last_seq, within=self._within)
@@ -270,6 +270,8 @@ class LiveThreads:
                     raise WriterFenced(str(exc)) from exc
                 live.writer = self._new_writer(thread_id)
                 continue
+            except ThreadNotFound as exc:
+                raise _unknown(thread_id) from exc  # it was deleted meanwhile
             except ViewsBehind:
                 # It is the writer; who that is shows in no view, so nobody has to wait for these.
                 pass
@@ -345,6 +347,10 @@ class LiveThreads:
         ):
             if isinstance(event, ItemsAppended) and isinstance(done.verdict, Admitted):
                 yield event.event_id
+
+
+def _unknown(thread_id: ThreadId) -> UnknownThread:
+    return UnknownThread(f"no rollout found for thread id {thread_id}")
 
 
 def _may_resume(view: ThreadView, include_archived: bool) -> bool:

@@ -20,6 +20,7 @@ from tests.support.threads import (
     created,
     delete,
     history,
+    not_live,
     patch,
     read,
     resume,
@@ -119,6 +120,20 @@ async def test_deleting_a_live_thread_ends_it(store: ThreadStore) -> None:
             await call(thread_id)
     with pytest.raises(ThreadNotFound):
         await say(store, thread_id, "too late")
+
+
+async def test_a_resume_that_a_delete_overtook_finds_no_thread(engine: Engine, elsewhere: ThreadStore) -> None:
+    """In the words of any resume of what is not there (contract §2.2)."""
+    views = OvertakenViews()
+    slow = await engine.open(through=views.through)
+    thread_id = await a_cold_thread(elsewhere)
+    views.after_get = lambda: delete(elsewhere, thread_id)
+
+    with pytest.raises(InvalidRequest, match=f"^no rollout found for thread id {thread_id}$"):
+        await resume(slow, thread_id)
+
+    assert views.fired == 1
+    await not_live(slow, thread_id)
 
 
 async def test_a_takeover_that_a_delete_overtook_finds_no_thread(engine: Engine, elsewhere: ThreadStore) -> None:

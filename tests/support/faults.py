@@ -131,6 +131,8 @@ class OvertakenViews(PassingViews):
         self.forgetful = False
         """While true, they do not know where a thread's records lie."""
         self.before_reach: Callable[[], Awaitable[object]] | None = None
+        self.after_get: Callable[[], Awaitable[object]] | None = None
+        """Happens between the next look at a thread and what is made of it."""
         self.within = 0.0
         """Seconds that were given for the last position to be reached."""
         self.fired = 0
@@ -152,6 +154,10 @@ class OvertakenViews(PassingViews):
 
     async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
         view = await super().get(thread_id, span=span, at_least=at_least)
+        if self.after_get is not None:
+            happens, self.after_get = self.after_get, None
+            self.fired += 1
+            await happens()
         if view is None or not self.forgetful:
             return view
         self.fired += 1
