@@ -99,7 +99,7 @@ class History:
             end = places.total if end is None else end
             async for batch in self.at(thread_id, places):
                 yield batch
-            start = window
+            start, check = window, _found_before  # it may have been archived since
 
     async def places(self, thread_id: ThreadId, span: slice, check: Check, *, at_least: int = 0) -> Places:
         """Find the items of the span, as of the log's end sampled now: one look at the views, one at the log's end.
@@ -173,6 +173,11 @@ class History:
                 "to that, or a time such as 2026-05-01T12:00:00Z"
             )
         return past.state, past.items(self._feed.partition_of(thread_id))
+
+
+def _found_before(view: ThreadView | None) -> ThreadView:
+    """Take the thread of which something was read already; that it was deleted since is told by its head."""
+    return view or UNSEEN
 
 
 class _Past:

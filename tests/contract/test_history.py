@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import eventstore.history
 from eventstore import LoadThreadHistoryParams, ReadItemsParams, StoredItem, ThreadStore
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
@@ -167,6 +168,21 @@ async def test_a_history_that_is_overtaken_by_a_delete_is_whole_or_refused_never
     with pytest.raises(InvalidRequest, match="no rollout found"):
         await history(reader, thread_id)
     assert feed.before_end is None
+
+
+async def test_a_stream_that_has_begun_goes_on_to_its_end_though_the_thread_is_archived(
+    store: ThreadStore, elsewhere: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventstore.history, "_ITEMS_AT_A_TIME", 4)
+    thread_id = await a_thread_of_ten(store)
+    await store.shutdown_thread(thread_id)
+    stream = store.iter_history(LoadThreadHistoryParams(thread_id=thread_id))
+    begun = [await anext(stream)]
+    await archive(elsewhere, thread_id)
+
+    assert [*"123456789"] == texts(begun + await streamed(stream))
+    with pytest.raises(InvalidRequest, match="no rollout found"):
+        await streamed(store.iter_history(LoadThreadHistoryParams(thread_id=thread_id)))
 
 
 async def read_after_delete(store: ThreadStore, thread_id: ThreadId) -> None:
