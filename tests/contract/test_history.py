@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import eventstore.history
-from eventstore import LoadThreadHistoryParams, ReadItemsParams, StoredItem, ThreadStore
+from eventstore import ListThreadsParams, LoadThreadHistoryParams, ReadItemsParams, StoredItem, ThreadStore
+from eventstore.codec import codec
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId
 from tests.support.engines import Engine
 from tests.support.faults import OvertakenViews, WatchedFeed
+from tests.support.tellings import ONE, appended
+from tests.support.tellings import created as creation
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -235,3 +240,15 @@ async def test_a_history_costs_what_the_thread_costs(engine: Engine) -> None:
     feed.entries = 0
     assert ["19", "18"] == texts(await page(store, thread_id, page_size=2, sort_direction="Desc"))
     assert feed.entries == 2
+
+
+async def test_records_without_items_take_no_place_and_harm_nobody(store: ThreadStore, engine: Engine) -> None:
+    """None of ours is without, and whoever can write the log may write one."""
+    part = replace(appended(3, items=0), more=True)
+    for event in (creation(), appended(1, items=0), appended(2, items=2), part, appended(4)):
+        await engine.write_record(store, ONE, codec().encode(event))
+
+    other = await a_live_thread(store)
+
+    assert list(range(4)) == [item.ordinal for item in (await history(store, ONE)).items]
+    assert [other] == [thread.thread_id for thread in (await store.list_threads(ListThreadsParams())).items]

@@ -43,12 +43,12 @@ THREAD = ThreadId("019dbb4e-0f0a-7c33-9a56-2f4f3b7f1f10")
 ITEM = Item(0, "response_item", "{}")
 
 
-def created(writer: str = "A", event_id: str = "") -> ThreadCreated:
-    return ThreadCreated(**_said(writer, 0, event_id), session_meta=ITEM)
+def created(writer: str = "A", event_id: str = "", *, seq: int = 0) -> ThreadCreated:
+    return ThreadCreated(**_said(writer, seq, event_id), session_meta=ITEM)
 
 
-def opened(writer: str, epoch: int, event_id: str = "") -> WriterOpened:
-    return WriterOpened(**_said(writer, 0, event_id), epoch=epoch)
+def opened(writer: str, epoch: int, event_id: str = "", *, seq: int = 0) -> WriterOpened:
+    return WriterOpened(**_said(writer, seq, event_id), epoch=epoch)
 
 
 def appended(writer: str, seq: int, event_id: str = "", *, items: int = 1, more: bool = False) -> ItemsAppended:
@@ -151,6 +151,7 @@ ROWS_2_TO_4_LIFECYCLES = [
     Row("a creation", [], created(), ADMITTED),
     Row("a creation by another", [created()], created("B"), Refused(Reason.EXISTS)),
     Row("a creation by another, archived since", [created(), archived("c")], created("B"), Refused(Reason.EXISTS)),
+    Row("a creation that is no first word", [], created(seq=1), Refused(Reason.HOLE)),
     Row("a takeover of no thread", [], opened("A", 0), Refused(Reason.ABSENT)),
     Row("an append to no thread", [], appended("A", 1), Refused(Reason.ABSENT)),
     Row("a closing of no thread", [], closed("A", 1), Refused(Reason.ABSENT)),
@@ -165,6 +166,7 @@ ROW_5_TAKEOVERS = [
     Row("a takeover of an archived thread", [created(), archived("c")], opened("B", 1), ADMITTED),
     Row("a takeover that lost the race", [created(), opened("B", 1)], opened("C", 1), Refused(Reason.EPOCH)),
     Row("a takeover from the future", [created()], opened("B", 2), Refused(Reason.EPOCH)),
+    Row("a takeover that is no first word", [created()], opened("B", 1, seq=1), Refused(Reason.HOLE)),
 ]
 
 ROWS_6_TO_8_WRITERS = [

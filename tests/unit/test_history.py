@@ -17,7 +17,7 @@ from eventstore.events import Event, ItemsAppended
 from eventstore.history import AsOf, History, state_at
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, ThreadView
-from eventstore.state import Step, step
+from eventstore.state import UNKNOWN_THREAD, Step, freeze, step
 from tests.support.logs import ListFeed
 from tests.support.passing import PassingViews
 from tests.support.tellings import ONE, appended, archived, created, deleted
@@ -138,3 +138,9 @@ async def test_before_a_delete_everything_does() -> None:
 
     with pytest.raises(UnreadableEvent, match="cannot be read past 0:2: of the future"):
         await state_at(ListFeed(log), ONE, Position(0, 3))
+
+
+def test_a_thread_that_begins_at_the_very_first_offset_begins_there_when_it_is_frozen_too() -> None:
+    state = step(UNKNOWN_THREAD, created(), offset=0).state
+
+    assert freeze(state, "of the future", offset=7).start == 0
