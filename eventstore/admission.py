@@ -232,8 +232,7 @@ def advance_all(head: Head, appends: Sequence[ItemsAppended]) -> Head:
 
 
 def _with_past(head: Head) -> tuple[PastWriter, ...]:
-    if head.writer is None:
-        return head.past
+    assert head.writer is not None
     return (*head.past, PastWriter(head.writer.writer_id, head.writer.completed_seq))[-PAST_WRITERS:]
 
 

@@ -94,7 +94,7 @@ class Step(NamedTuple):
 
 
 def step(state: ThreadState, event: Event, *, offset: int) -> Step:
-    """Judge the event that lies at `offset` and fold it if it counts."""
+    """Judge the event that lies at `offset` and fold it if it counts, upon a state that is not frozen."""
     verdict = admit(state.head, event)
     if not isinstance(verdict, Admitted):
         return Step(state, verdict)
@@ -134,8 +134,7 @@ def _fold_items(state: ThreadState, head: Head, event: ItemsAppended, verdict: V
             indexed.append(IndexEntry(part.offset, ordinal, part.items))
         ordinal += part.items
     summary = apply_facts(state.summary, facts)
-    folded = ThreadState(head=head, summary=summary, start=state.start, frozen=state.frozen)
-    return Step(folded, verdict, tuple(indexed))
+    return Step(ThreadState(head=head, summary=summary, start=state.start), verdict, tuple(indexed))
 
 
 def step_all(state: ThreadState, appends: Sequence[tuple[int, ItemsAppended]]) -> Step | None:
