@@ -26,6 +26,7 @@ from tests.support.threads import (
     read,
     said,
     say,
+    say_and_flush,
     streamed,
     texts,
 )
@@ -70,6 +71,22 @@ async def test_the_stream_and_the_whole_are_the_same(store: ThreadStore) -> None
 
     assert list(whole.items) == await streamed(store.iter_history(LoadThreadHistoryParams(thread_id=thread_id)))
     assert list(range(10)) == [item.ordinal for item in whole.items]
+
+
+async def test_a_stream_ends_where_the_thread_ended_when_it_began(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.history._ITEMS_AT_A_TIME", 4)
+    thread_id = await a_thread_of_ten(store)
+    whole = list((await history(store, thread_id)).items)
+
+    found = []
+    async for item in store.iter_history(LoadThreadHistoryParams(thread_id=thread_id)):
+        if not found:
+            await say_and_flush(store, thread_id, *"later")
+        found.append(item)
+
+    assert whole == found
 
 
 async def test_a_page_of_nothing_is_empty_and_a_huge_one_is_everything(store: ThreadStore) -> None:

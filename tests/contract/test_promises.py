@@ -185,7 +185,9 @@ async def test_a_record_that_is_not_ours_harms_nobody(
     assert ["one", "two", "three"] == await said(store, thread_id)
     await engine.lose_views(store)
     assert ["one", "two", "three"] == await said(store, thread_id)
-    assert (await read(store, thread_id)).archived_at is None, "another thread's record, which archives that, is void here"
+    assert (await read(store, thread_id)).archived_at is None, (
+        "another thread's record, which archives that, is void here"
+    )
 
 
 async def test_a_log_that_takes_nothing_delays_nobody_beyond_the_deadline(

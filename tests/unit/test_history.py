@@ -81,6 +81,18 @@ async def test_a_version_is_reached_or_refused_whatever_does_not_count() -> None
         await history.as_of(ONE, AsOf(version=3))
 
 
+async def test_what_cannot_be_understood_is_none_of_the_past_before_it() -> None:
+    no_others: Any = None
+    log = ListFeed(entries([created(), appended(1), appended(2), UnreadableRecord("of the future")]))
+    history = History(log, Nothing(no_others))
+
+    _, items = await history.as_of(ONE, AsOf(version=2))
+    assert [0, 1] == [item.ordinal for item in items]
+    for point in (AsOf(version=3), AsOf()):
+        with pytest.raises(UnreadableEvent, match="cannot be read past 0:4: of the future"):
+            await history.as_of(ONE, point)
+
+
 @pytest.mark.parametrize("text", ["9" * 5_000, "noon", "2026-13-01T00:00:00Z"])
 def test_a_day_that_is_in_no_calendar_and_a_number_beyond_measure_are_no_points_of_the_past(text: str) -> None:
     with pytest.raises(InvalidRequest, match="neither a version nor a time") as caught:
