@@ -12,9 +12,9 @@ import eventstore.judging
 from eventstore.admission import Lifecycle
 from eventstore.codec import UnreadableRecord
 from eventstore.documents.items import Position
-from eventstore.errors import InvalidRequest, UnreadableEvent
+from eventstore.errors import InvalidRequest, LogTruncated, UnreadableEvent
 from eventstore.events import Event, ItemsAppended
-from eventstore.history import AsOf, History, state_at
+from eventstore.history import UNSEEN, AsOf, History, caught_up, state_at
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry, ThreadView
 from eventstore.state import UNKNOWN_THREAD, Step, freeze, step
@@ -29,8 +29,18 @@ def at(second: int, event: Event) -> Event:
     return replace(event, occurred_at=second * SECOND)
 
 
-def entries(events: Sequence[Event | UnreadableRecord]) -> list[Entry]:
-    return [Entry(Position(0, offset), ONE, event) for offset, event in enumerate(events, start=1)]
+def entries(events: Sequence[Event | UnreadableRecord], *, first: int = 1) -> list[Entry]:
+    return [Entry(Position(0, offset), ONE, event) for offset, event in enumerate(events, start=first)]
+
+
+def folded(log: Sequence[Entry]) -> ThreadView:
+    """Return what views know of the thread that have folded these entries, which all count."""
+    view = UNSEEN
+    for position, _, event in log:
+        assert isinstance(event, Event)
+        done = step(view.state, event, offset=position.offset)
+        view = ThreadView(done.state, position.offset + 1, (*view.indexed, *done.indexed))
+    return view
 
 
 class Nothing(PassingViews):
@@ -38,6 +48,16 @@ class Nothing(PassingViews):
 
     async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
         return None
+
+
+class Knowing(PassingViews):
+    """Views that know this of the thread."""
+
+    def __init__(self, view: ThreadView) -> None:
+        self.view = view
+
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
+        return self.view
 
 
 async def ordinals(second: int, *events: Event) -> list[int]:
@@ -79,6 +99,45 @@ async def test_a_version_is_reached_or_refused_whatever_does_not_count() -> None
     assert [0, 1] == [item.ordinal for item in items]
     with pytest.raises(InvalidRequest, match=f"has not come to version 3, it is at version {state.head.version}"):
         await history.as_of(ONE, AsOf(version=3))
+
+
+async def test_a_thread_at_the_very_first_offset_is_replayed_from_there() -> None:
+    no_others: Any = None
+    log = ListFeed(entries([created(), appended(1)], first=0))
+
+    _, items = await History(log, Nothing(no_others)).as_of(ONE, AsOf())
+    state = await state_at(log, ONE, Position(0, 1))
+
+    assert [0, 1] == [item.ordinal for item in items]
+    assert state.head.items == 2
+
+
+async def test_views_that_are_behind_vouch_for_what_they_have_folded() -> None:
+    log = entries([created(), appended(1), appended(2), appended(3)])
+    history = History(ListFeed(log), Knowing(folded(log[:2])))
+    _, items = await history.as_of(ONE, AsOf())
+    assert [0, 1, 2, 3] == [item.ordinal for item in items]
+
+    missed = History(ListFeed([log[0], *log[2:]]), Knowing(folded(log[:2])))
+    with pytest.raises(LogTruncated, match="give 1 items at version 1, and 2 at version 2 were folded"):
+        await missed.as_of(ONE, AsOf())
+
+
+async def test_where_the_views_lost_a_place_the_log_is_asked_whatever_is_known_of_later_ones() -> None:
+    log = entries([created(), appended(1), appended(2), appended(3)])
+    view = folded(log[:3])
+
+    history = History(ListFeed(log), Knowing(view._replace(indexed=view.indexed[:1])))
+    places = await history.places(ONE, slice(0, 2), lambda found: found or UNSEEN)
+
+    assert [1, 2] == [record.offset for record in places.records]
+
+
+async def test_a_frozen_thread_is_caught_up_with_no_further() -> None:
+    log = entries([created(), UnreadableRecord("of the future"), appended(1)])
+    frozen = ThreadView(freeze(folded(log[:1]).state, "of the future", offset=2), 3)
+
+    assert frozen == await caught_up(ListFeed(log), ONE, frozen)
 
 
 async def test_what_cannot_be_understood_is_none_of_the_past_before_it() -> None:
