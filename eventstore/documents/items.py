@@ -59,8 +59,12 @@ class RolloutItem:
 
     @property
     def payload(self) -> Any:
-        """The payload, parsed exactly."""
-        return loads(self.text)
+        """The payload, parsed exactly.
+
+        Raises:
+            InvalidRequest: Python cannot read it, as integers of more than 4,300 digits; `text` has it.
+        """
+        return _parsed(self.text, f"a {self.type!r} item")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RolloutItem) and (self.type, self.text) == (other.type, other.text)
@@ -106,6 +110,13 @@ def _must_be_text(value: object, what: str) -> str:
     return value
 
 
+def _parsed(text: str, whose: str) -> Any:
+    try:
+        return loads(text)
+    except MalformedJson as exc:
+        raise InvalidRequest(f"{whose} has a payload that Python cannot read: {exc}; take its text") from exc
+
+
 class StoredItem(NamedTuple):
     """One item of a thread's history. A NamedTuple: histories make tens of thousands of them."""
 
@@ -142,12 +153,7 @@ class StoredItem(NamedTuple):
         Raises:
             InvalidRequest: Python cannot read it, as integers of more than 4,300 digits; `text` has it.
         """
-        try:
-            return loads(self.text)
-        except MalformedJson as exc:
-            raise InvalidRequest(
-                f"item {self.ordinal} has a payload that Python cannot read: {exc}; take its text"
-            ) from exc
+        return _parsed(self.text, f"item {self.ordinal}")
 
 
 class ItemPage(Document):

@@ -328,6 +328,11 @@ class TestARolloutItem:
     def test_of_any_text_that_is_json_keeps_it(self, text: str) -> None:
         assert RolloutItem.from_text("other", text).text == text
 
+    def test_whose_payload_python_cannot_read_says_that_its_text_is_there(self) -> None:
+        item = RolloutItem.from_text("strange", "1" * 5_000)
+        with pytest.raises(InvalidRequest, match=r"a 'strange' item has a payload that Python cannot read.*its text"):
+            _ = item.payload
+
     def test_is_a_value(self) -> None:
         one, same, other = (RolloutItem("event_msg", {"n": n}) for n in (1, 1, 2))
         assert (one == same, one == other, one == "event_msg") == (True, False, False)
