@@ -52,6 +52,8 @@ _BATCH_BYTES: Final = 256 * 1024
 """The most that one message of a history holds, unless a single item is larger."""
 _LOOK_EVERY: Final = 0.2
 """Seconds between two looks for events that came later."""
+_ID_DIGITS: Final = 32
+"""Hexadecimal digits of a whole id."""
 
 
 class Threads:
@@ -145,9 +147,9 @@ class Threads:
             return threads_message(await store.list_threads(params))
 
     async def find(self, request: pb.FindThreadsRequest) -> pb.Found:
-        if not request.prefix or not all(digit in hexdigits for digit in request.prefix):
+        if not 0 < len(request.prefix) <= _ID_DIGITS or not all(digit in hexdigits for digit in request.prefix):
             raise InvalidRequest(
-                f"{request.prefix[:60]!r} is not the beginning of a thread id: give hexadecimal digits"
+                f"{request.prefix[:60]!r} is not the beginning of a thread id: give 1 to {_ID_DIGITS} hex digits"
             )
         async with self._reading(request) as store:
             return pb.Found(thread_ids=await store.matching(request.prefix, deleted=request.deleted))

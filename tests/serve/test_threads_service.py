@@ -165,3 +165,17 @@ async def test_a_wrong_page_is_refused(rig: Rig, threads: ThreadsWire) -> None:
         assert (grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequest") == await refused(threads.call("ReadItems", request))
     unknown = pb.ReadItemsRequest(thread_id=new_thread_id(), page_size=1)
     assert (grpc.StatusCode.NOT_FOUND, "UnknownThread") == await refused(threads.call("ReadItems", unknown))
+
+
+@pytest.mark.parametrize("prefix", ["", "no id", "0" * 33])
+async def test_what_begins_no_id_is_not_looked_for(threads: ThreadsWire, prefix: str) -> None:
+    request = pb.FindThreadsRequest(prefix=prefix)
+
+    assert (grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequest") == await refused(threads.call("FindThreads", request))
+
+
+async def test_a_whole_id_is_found_by_its_digits(rig: Rig, threads: ThreadsWire) -> None:
+    thread = await a_live_thread(rig.store, "hello")
+    found = await threads.call("FindThreads", pb.FindThreadsRequest(prefix=thread.replace("-", "")))
+
+    assert [thread] == list(found.thread_ids)
