@@ -35,7 +35,7 @@ async def audit(
     looking for more so many seconds after it has come to the end.
 
     Raises:
-        InvalidRequest: `since` is in a partition that the log does not have.
+        InvalidRequest: `since` is in a partition that the log does not have, or not in the thread's.
         LogTruncated: The log's beginning is gone, and with it the ground for any verdict.
         LogUnavailable: The log cannot be reached.
     """
@@ -43,6 +43,11 @@ async def audit(
         raise InvalidRequest(
             f"there is no partition {since.partition}, the last one is {feed.partitions - 1}; give a position as "
             "eventstore events shows it, e.g. 0:12"
+        )
+    if since is not None and thread_id is not None and since.partition != feed.partition_of(thread_id):
+        raise InvalidRequest(
+            f"thread {thread_id} is in partition {feed.partition_of(thread_id)}, and {since} is in partition "
+            f"{since.partition}; give a position of one of the thread's own events"
         )
     auditors: defaultdict[int, Auditor] = defaultdict(Auditor)
     if thread_id is not None:

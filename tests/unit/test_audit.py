@@ -106,6 +106,23 @@ async def test_verdicts_are_right_wherever_the_reading_begins() -> None:
     assert whole[-1].verdict == "fenced"
 
 
+class SecondPartition(ListFeed):
+    """A log whose threads are all in the second of two partitions."""
+
+    @property
+    def partitions(self) -> int:
+        return 2
+
+    def partition_of(self, thread_id: ThreadId) -> int:
+        return 1
+
+
+async def test_a_thread_is_not_read_from_a_position_in_another_partition() -> None:
+    feed = SecondPartition(logged(created()))
+    with pytest.raises(InvalidRequest, match=rf"thread {ONE} is in partition 1, and 0:1 is in partition 0; give .*"):
+        await anext(audit(feed, ONE, since=Position(0, 1)))
+
+
 async def test_one_threads_records_are_told_as_among_all() -> None:
     events: list[Event | Entry] = [
         created(),
