@@ -27,11 +27,11 @@ class InvalidRequest(Rejected):
 
 
 class UnknownThread(InvalidRequest):
-    """No thread of this id is stored, or none among those that were asked for: it may be archived."""
+    """No thread of this id is stored, or it is archived and only active ones were asked for."""
 
 
 class ThreadNotFound(Rejected):
-    """No live writer, or no such thread."""
+    """The thread is not live in this store or, for verbs that need no live one, not stored or deleted."""
 
     def __init__(self, thread_id: str) -> None:
         super().__init__(f"thread {thread_id} not found")
@@ -121,7 +121,7 @@ class Superseded(Broken):
 
 
 class LogTruncated(Broken):
-    """The log begins after the thread's start; its history would be short."""
+    """Records are missing from the log, at its beginning or within; what is read from it would be short."""
 
 
 class TopicMisconfigured(Broken):

@@ -36,6 +36,7 @@ _GRACE = 0.25
 FOLD_FIRST = 1.0
 """Seconds for which a look at one thread folds everything before it is content with folding that thread."""
 FOLD_WHEN_WAITING = 256
+"""Own entries not folded yet at which this process folds unasked."""
 FOLD_WHEN_IDLE = 0.25
 """Seconds after the last append until its process folds unasked."""
 

@@ -1,4 +1,4 @@
-"""A worker's port for those who watch it: /metrics for Prometheus, /livez and /readyz for what restarts and routes.
+"""The port at which a worker or a server is watched: /metrics for Prometheus, /livez and /readyz for orchestrators.
 
 Served by a thread, so that a stuck event loop is seen as what it is.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 ALIVE_WITHIN: Final = 15.0
-"""Seconds without a beat after which a worker is taken for dead: longer than any step, shorter than patience."""
+"""Seconds without a beat after which the process is taken for dead: longer than any step, shorter than patience."""
 
 
 class Pulse:
@@ -56,7 +56,7 @@ class _Quiet(WSGIRequestHandler):
 def monitored(
     address: tuple[str, int], registry: CollectorRegistry, *, is_alive: Callable[[], bool], is_ready: Callable[[], bool]
 ) -> Iterator[int]:
-    """Serve for the block; give the port (0 is asked for: any that is free).
+    """Serve for the block; give the port that it is at, which for port 0 is any that was free.
 
     Raises:
         InvalidRequest: The port cannot be had.

@@ -1,4 +1,4 @@
-"""`serve`: let Codex keep its threads here, over gRPC."""
+"""`serve`: the store over gRPC, for Codex to keep its threads in and for clients of its own service."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def serve(
     context: typer.Context,
     *,
     listen: Annotated[
-        str, typer.Option(metavar="[HOST:]PORT", help="Where Codex is to call; HOST is 127.0.0.1 by default.")
+        str, typer.Option(metavar="[HOST:]PORT", help="Where clients are to call; HOST is 127.0.0.1 by default.")
     ] = "127.0.0.1:7433",
     unprotected: Annotated[
         bool, typer.Option("--unprotected", help="Listen where others can call, who may then read and write all.")
@@ -72,7 +72,7 @@ def serve(
     largest: Annotated[int, typer.Option(min=1, max=1024, metavar="MIB", help="The largest request.")] = 64,
     debug: Annotated[bool, typer.Option("--debug", help="Log every call.")] = False,
 ) -> int:
-    """Serve the store to Codex 0.129.0; ends on SIGTERM, SIGHUP and Ctrl-C, its threads stored."""
+    """Serve the store to Codex 0.129.0 and to --log grpc://; ends on SIGTERM, SIGHUP and Ctrl-C, its threads stored."""
     from eventstore.cli.logs import begin_logging
     from eventstore.cli.running import monitor_address
 

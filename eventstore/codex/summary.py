@@ -63,7 +63,7 @@ class Summary:
     history_base: str | None = None
     """JSON text of the place in another thread's history at which this fork continues."""
     imported: str | None = None
-    """JSON text of an object: where an import took the thread from."""
+    """JSON text of an object: the name and the archived state that the thread had in its Codex home when imported."""
 
 
 EMPTY = Summary()

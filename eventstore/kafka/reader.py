@@ -157,8 +157,8 @@ class KafkaReader:
     ) -> Chunk:
         """Return records from offset `start` on (before `stop`, of that key only), of at least one batch, if any.
 
-        `size` is how many bytes are asked for; a larger batch comes whole, and of much that was packed into few bytes
-        only the first part. With `limit` records there are no further batch is unpacked.
+        `size` is how many bytes are asked for; a batch that is larger comes whole. Unpacking stops after the batch with
+        which there are `limit` records, or more unpacked bytes than should be in memory at once.
 
         Raises:
             LogTruncated: The partition does not hold `start`.
