@@ -113,7 +113,7 @@ class Shards:
     async def _connected(self) -> Redis | RedisCluster:
         """Return the client; all who ask while there is none wait for the same attempt to connect."""
         if self._is_closed:
-            raise _closed()
+            raise closed()
         if self._client is None:
             if self._connecting is None or self._connecting.done():
                 self._connecting = asyncio.get_running_loop().create_task(self._connect())
@@ -123,7 +123,7 @@ class Shards:
             # Whoever is cancelled takes the attempt away from nobody.
             await asyncio.wait([connecting])
             if connecting.cancelled():
-                raise _closed()
+                raise closed()
             return connecting.result()
         return self._client
 
@@ -217,7 +217,8 @@ class Shards:
         return reply
 
 
-def _closed() -> ViewsUnavailable:
+def closed() -> ViewsUnavailable:
+    """Return the error of views whose store was closed."""
     return ViewsUnavailable("the store is closed; open it again")
 
 

@@ -26,7 +26,7 @@ from eventstore.tokens import beyond
 from projections.redis_coding import key_of, thread_of
 from projections.redis_hints import Hints
 from projections.redis_listing import Candidate, Checkpoints, Question, RedisListing
-from projections.redis_shards import Shards
+from projections.redis_shards import Shards, closed
 from projections.redis_views import Reading, RedisViews
 from projections.refold import refold
 from projections.selection import Cursor, Selection, format_cursor, parse_cursor
@@ -270,7 +270,7 @@ class SharedViews:
 
     def _must_be_open(self) -> None:
         if self._closed:
-            raise ViewsUnavailable("the store is closed; open it again")
+            raise closed()
 
     def _note(self, partition: int, checkpoint: int) -> None:
         self._seen[partition] = max(self._seen[partition], checkpoint)

@@ -20,6 +20,7 @@ from eventstore.kafka.lanes import Call, Lane
 from eventstore.kafka.records import OwnRecord
 from eventstore.kafka.session import Session
 from eventstore.kafka.url import REQUEST_WITHIN, KafkaUrl
+from eventstore.life import closed
 
 _AGAIN_AFTER: Final = 0.1
 """Seconds until a session is started after one has failed, or could not be started."""
@@ -105,7 +106,7 @@ class Producer:
             TopicMisconfigured: The topic is gone, was changed, or does not take such records.
         """
         if self._closed:
-            raise LogUnavailable("the store is closed; open it again")
+            raise closed()
         lane, call = self._lane(records[0].partition), Call(records, until=self._clock() + within)
         lane.put(call)
         if self._looking is None:

@@ -25,6 +25,7 @@ from eventstore.kafka.edge import quieten, refusal, translated
 from eventstore.kafka.link import Link
 from eventstore.kafka.records import LoggedRecord
 from eventstore.kafka.url import KafkaUrl
+from eventstore.life import closed
 
 _AGAIN_AFTER: Final = 0.05
 """Seconds until a request is made again, after its leader has moved or has not answered."""
@@ -240,7 +241,7 @@ class KafkaReader:
         denied_since: float | None = None
         while True:
             if self._closing.done():
-                raise LogUnavailable("the store is closed; open it again")
+                raise closed()
             try:
                 async with asyncio.timeout_at(deadline):
                     response = await self._send(self._leader(partition), request, link)

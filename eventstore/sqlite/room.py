@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from eventstore.errors import LogUnavailable
+from eventstore.life import closed
 from eventstore.sqlite.edge import Locked
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Room:
             TimeoutError: The time ran out first.
         """
         if self._closing:
-            raise LogUnavailable("the store is closed; open it again")
+            raise closed()
         self._waiting.append(job)
         if self._away:
             job.wait_from(self._loop.time())
