@@ -30,7 +30,7 @@ from eventstore.events import (
     ThreadDeleted,
     ThreadUnarchived,
 )
-from eventstore.history import readable, replayed, state_at
+from eventstore.history import Check, readable, replayed, state_at
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import fields_must_fit, must_fit
@@ -38,7 +38,6 @@ from eventstore.state import ThreadState
 from eventstore.writer import FOR_THE_VIEWS
 
 _CommandEvent = MetadataPatched | ThreadArchived | ThreadUnarchived | ThreadDeleted
-_Check = Callable[[ThreadView | None], ThreadView]
 _Make = Callable[[Head], _CommandEvent]
 
 
@@ -89,7 +88,7 @@ class Commands:
         self,
         thread_id: ThreadId,
         fields: tuple[Field, ...],
-        check: _Check,
+        check: Check,
         *,
         version: int | None = None,
         occurred_at: int | None = None,
@@ -109,7 +108,7 @@ class Commands:
             deadline=deadline,
         )
 
-    async def archive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> Counted:
+    async def archive(self, params: ArchiveThreadParams, check: Check, *, occurred_at: int | None = None) -> Counted:
         envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
         return await self._say(
             params.thread_id,
@@ -117,7 +116,7 @@ class Commands:
             lambda head: ThreadArchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
-    async def unarchive(self, params: ArchiveThreadParams, check: _Check, *, occurred_at: int | None = None) -> Counted:
+    async def unarchive(self, params: ArchiveThreadParams, check: Check, *, occurred_at: int | None = None) -> Counted:
         envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
         return await self._say(
             params.thread_id,
@@ -125,7 +124,7 @@ class Commands:
             lambda head: ThreadUnarchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
-    async def delete(self, params: DeleteThreadParams, check: _Check) -> Counted:
+    async def delete(self, params: DeleteThreadParams, check: Check) -> Counted:
         envelope = self._envelope(params.thread_id, params.expected_version, None)
         return await self._say(
             params.thread_id,
@@ -133,7 +132,7 @@ class Commands:
             lambda head: ThreadDeleted(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
-    async def _say(self, thread_id: ThreadId, check: _Check, make: _Make, *, deadline: float | None = None) -> Counted:
+    async def _say(self, thread_id: ThreadId, check: Check, make: _Make, *, deadline: float | None = None) -> Counted:
         """Log the command until it has a verdict.
 
         Raises:
