@@ -121,6 +121,11 @@ class Head:
     items: int = 0
     """How many items the thread's history has."""
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a thread: it was created, and not deleted."""
+        return self.lifecycle in (Lifecycle.ACTIVE, Lifecycle.ARCHIVED)
+
 
 NO_THREAD = Head()
 

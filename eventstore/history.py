@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count, repeat
 from typing import TypeAlias
 
-from eventstore.admission import Admitted, Lifecycle
+from eventstore.admission import Admitted
 from eventstore.documents.items import Position, StoredItem
 from eventstore.errors import InvalidRequest, LogTruncated, UnknownThread, UnreadableEvent
 from eventstore.events import Item, items_of
@@ -117,7 +117,7 @@ class History:
             # The views lost a part of what they knew; only the log can tell.
             now = await self._from_the_log(thread_id, view)
             start, stop = spanned(span, now.state.head.items)
-        if now.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+        if not now.state.head.exists:
             raise UnknownThread(f"no rollout found for thread id {thread_id}")
         wanted = [entry for entry in now.indexed if entry.ordinal < stop and entry.ordinal + entry.items > start]
         return Places(wanted, start, stop, now.state.head.items)

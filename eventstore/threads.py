@@ -236,7 +236,7 @@ class EventSourcedThreadStore:
         if view.state.frozen is not None:
             await self.views.refold(thread_id, within=self._within)
             found = await self.views.get(thread_id)
-            if found is None or found.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+            if found is None or not found.state.head.exists:
                 return None
             view = found
         readable(thread_id, view.state)
@@ -294,9 +294,7 @@ def _checking(thread_id: ThreadId, include_archived: bool, missing: _Missing) ->
     """Return what refuses a thread that is missing or, unless they are included, archived."""
 
     def check(view: ThreadView | None) -> ThreadView:
-        if view is None or (
-            view.state.frozen is None and view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED)
-        ):
+        if view is None or (view.state.frozen is None and not view.state.head.exists):
             raise missing(thread_id)
         if view.state.head.lifecycle is Lifecycle.ARCHIVED and not include_archived:
             raise missing(thread_id)
@@ -316,7 +314,7 @@ def _checked_archived(view: ThreadView | None, thread_id: ThreadId) -> ThreadVie
 def _checked_present(view: ThreadView | None, thread_id: ThreadId) -> ThreadView:
     if view is not None:
         readable(thread_id, view.state)
-    if view is None or view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+    if view is None or not view.state.head.exists:
         raise ThreadNotFound(thread_id)
     return view
 

@@ -149,7 +149,7 @@ async def _readable_view(views: ThreadViews, thread_id: ThreadId) -> ThreadView:
     view = await views.get(thread_id)
     if view is not None:
         readable(thread_id, view.state)
-    if view is None or view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+    if view is None or not view.state.head.exists:
         raise _GoneError(f"no rollout found for thread id {thread_id}")
     return view
 

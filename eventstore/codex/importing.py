@@ -268,6 +268,6 @@ def _left_alone(file: RolloutFile, lines: RolloutLines, outcome: Outcome, note: 
 
 
 def _present(view: ThreadView | None, thread_id: ThreadId) -> ThreadView:
-    if view is None or view.state.head.lifecycle in (Lifecycle.ABSENT, Lifecycle.DELETED):
+    if view is None or not view.state.head.exists:
         raise ThreadNotFound(thread_id)
     return view
