@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from eventstore.admission import Admitted, Lifecycle
 from eventstore.codex.policy import persisted
-from eventstore.codex.rollout import new_session_meta
+from eventstore.codex.sessionmeta import new_session_meta
 from eventstore.deferred import Deferred
 from eventstore.documents.items import Receipt, RolloutItem
 from eventstore.documents.params import (

@@ -14,38 +14,10 @@ from typing import NamedTuple
 
 import orjson
 
-from eventstore.codex.names import NameEntry, format_name, read_names
 from eventstore.codex.payloads import Member, as_text, joined, member, members
-from eventstore.codex.rolloutfiles import RolloutName, parse_rollout_name, rollout_name
-from eventstore.codex.sessionmeta import (
-    SessionMeta,
-    amended_session_meta,
-    new_session_meta,
-    renamed,
-    session_meta_of,
-)
 from eventstore.events import Item
 from eventstore.jsontext import MalformedJson
 from eventstore.moments import is_canonical, micros, spelled
-
-__all__ = [
-    "BadLine",
-    "MalformedLine",
-    "NameEntry",
-    "RolloutName",
-    "SessionMeta",
-    "amended_session_meta",
-    "format_line",
-    "format_name",
-    "new_session_meta",
-    "parse_line",
-    "parse_rollout_name",
-    "read_lines",
-    "read_names",
-    "renamed",
-    "rollout_name",
-    "session_meta_of",
-]
 
 _OWN_LAYOUT = re.compile(
     rb'\{"timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)",(?:"ordinal":(0|[1-9]\d*),)?'

@@ -13,15 +13,9 @@ from eventstore.codex.homes import RolloutFile
 from eventstore.codex.imported import LineNames
 from eventstore.codex.metadata import observe
 from eventstore.codex.payloads import inner_type
-from eventstore.codex.rollout import (
-    BadLine,
-    MalformedLine,
-    SessionMeta,
-    parse_line,
-    parse_rollout_name,
-    read_lines,
-    session_meta_of,
-)
+from eventstore.codex.rollout import BadLine, MalformedLine, parse_line, read_lines
+from eventstore.codex.rolloutfiles import parse_rollout_name
+from eventstore.codex.sessionmeta import SessionMeta, session_meta_of
 from eventstore.errors import AppendTooLarge
 from eventstore.events import Item
 from eventstore.ids import ThreadId

@@ -16,8 +16,9 @@ import pytest
 from eventstore import RolloutItem
 from eventstore.codex.exporting import Exported, export_thread
 from eventstore.codex.homes import find_rollouts
+from eventstore.codex.names import read_names
 from eventstore.codex.privatefiles import private_file
-from eventstore.codex.rollout import parse_rollout_name, read_names
+from eventstore.codex.rolloutfiles import parse_rollout_name
 from eventstore.documents.params import ListThreadsParams
 from eventstore.documents.patch import GitInfoPatch
 from eventstore.documents.threads import StoredThread, ThreadHistoryMode, ThreadMemoryMode

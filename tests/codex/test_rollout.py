@@ -14,23 +14,10 @@ from hypothesis import strategies as st
 
 from eventstore.codex import rollout
 from eventstore.codex.metadata import EMPTY, apply_facts, observe
-from eventstore.codex.rollout import (
-    BadLine,
-    MalformedLine,
-    NameEntry,
-    RolloutName,
-    amended_session_meta,
-    format_line,
-    format_name,
-    new_session_meta,
-    parse_line,
-    parse_rollout_name,
-    read_lines,
-    read_names,
-    renamed,
-    rollout_name,
-    session_meta_of,
-)
+from eventstore.codex.names import NameEntry, format_name, read_names
+from eventstore.codex.rollout import BadLine, MalformedLine, format_line, parse_line, read_lines
+from eventstore.codex.rolloutfiles import RolloutName, parse_rollout_name, rollout_name
+from eventstore.codex.sessionmeta import amended_session_meta, new_session_meta, renamed, session_meta_of
 from eventstore.documents.params import BaseInstructions, CreateThreadParams, ThreadPersistenceMetadata
 from eventstore.documents.threads import GitInfo, HistoryPosition, ThreadHistoryMode, ThreadMemoryMode
 from eventstore.events import Item
