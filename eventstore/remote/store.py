@@ -37,15 +37,14 @@ from eventstore.serve.answered import event_of, item_of, page_of, thread_of, thr
 from eventstore.serve.asked import (
     change_request,
     create_request,
-    given,
     history_request,
     list_request,
-    message,
     page_request,
     read_request,
     resume_request,
     update_request,
 )
+from eventstore.serve.messages import given, message
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 M = TypeVar("M", bound=Message)

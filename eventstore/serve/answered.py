@@ -10,8 +10,7 @@ from eventstore.events import Item
 from eventstore.ids import ThreadId
 from eventstore.jsontext import dumps
 from eventstore.moments import micros_of, moment
-from eventstore.serve.asked import given, json_object
-from eventstore.serve.codex_wire import document
+from eventstore.serve.messages import document, given, json_object
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVar
 
-from google.protobuf.message import Message
-
 from eventstore.codex.patches import patch_fields
 from eventstore.documents.items import RolloutItem
 from eventstore.documents.params import (
@@ -26,49 +24,14 @@ from eventstore.documents.params import (
 from eventstore.documents.patch import ThreadMetadataPatch
 from eventstore.errors import InvalidRequest
 from eventstore.jsontext import MalformedJson, dumps, loads
-from eventstore.serve.codex_wire import document
+from eventstore.serve.messages import document, given, json_object, message
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 C = TypeVar("C", ArchiveThreadParams, DeleteThreadParams)
-M = TypeVar("M", bound=Message)
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Threads"].full_name
 LARGEST_PAGE: Final = 1_000
 """Items in one page, at most."""
-_WHAT_NO_WIRE_TAKES = (UnicodeEncodeError, ValueError, OverflowError, TypeError)
-"""What protobuf raises at a value that its field has no room for."""
-
-
-def message(kind: type[M], **values: Any) -> M:
-    """Make a message; None is absent.
-
-    Raises:
-        InvalidRequest: A value cannot be sent: no UTF-8, or beyond 64 bits.
-    """
-    try:
-        return kind(**values)
-    except _WHAT_NO_WIRE_TAKES as exc:
-        raise InvalidRequest(f"the request cannot be sent: {exc}") from exc
-
-
-def given(asked: Message, field: str) -> Any:
-    """Return the field's value; None if it is absent."""
-    return getattr(asked, field) if asked.HasField(field) else None
-
-
-def json_object(text: str, name: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InvalidRequest: It is none.
-    """
-    try:
-        found = loads(text)
-    except MalformedJson as exc:
-        raise InvalidRequest(f"{name} is no JSON: {exc}") from exc
-    if not isinstance(found, dict):
-        raise InvalidRequest(f"{name} is no JSON object")
-    return found
 
 
 def create_request(params: CreateThreadParams) -> pb.CreateThreadRequest:

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import ValidationError
-
-from eventstore.documents.fields import Document
 from eventstore.documents.params import (
     BaseInstructions,
     CreateThreadParams,
@@ -28,10 +25,9 @@ from eventstore.documents.threads import GitInfo, StoredThread, ThreadMemoryMode
 from eventstore.errors import InvalidRequest
 from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.jsontext import MalformedJson, dumps, loads
+from eventstore.serve.messages import document, given
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 from eventstore.serve.sources import source_message, source_of
-
-_Model = TypeVar("_Model", bound=Document)
 
 LARGEST_PAGE: Final = 1_000
 """Threads in one reply, at most; whoever asks for more gets a cursor."""
@@ -98,14 +94,14 @@ def list_params(request: pb.ListThreadsRequest) -> ListThreadsParams:
     return document(
         ListThreadsParams,
         page_size=min(request.page_size, LARGEST_PAGE),
-        cursor=request.cursor if request.HasField("cursor") else None,
+        cursor=given(request, "cursor"),
         sort_key=_known(_SORT_KEYS, request.sort_key, "sort_key"),
         sort_direction=_known(_DIRECTIONS, request.sort_direction, "sort_direction"),
         allowed_sources=tuple(map(source_of, request.allowed_sources)),
         model_providers=tuple(providers.values) if request.HasField("model_provider_filter") else None,
         cwd_filters=tuple(directories.values) if request.HasField("cwd_filter") else None,
         archived=request.archived,
-        search_term=request.search_term if request.HasField("search_term") else None,
+        search_term=given(request, "search_term"),
         use_state_db_only=request.use_state_db_only,
     )
 
@@ -211,8 +207,8 @@ def _metadata(text: str) -> ThreadPersistenceMetadata:
     match _json("metadata", text) if text else None:
         case None:
             return ThreadPersistenceMetadata()
-        case dict() as given:
-            present = {name: value for name, value in given.items() if name in _METADATA and value is not None}
+        case dict() as known:
+            present = {name: value for name, value in known.items() if name in _METADATA and value is not None}
             return document(ThreadPersistenceMetadata, **present)
         case _:
             raise InvalidRequest("metadata_json is not the JSON of an object")
@@ -230,20 +226,6 @@ def _known(values: dict[Any, Any], number: int, field: str) -> Any:
         return values[number]
     except KeyError:
         raise InvalidRequest(f"{field} has no value {number}") from None
-
-
-def document(model: type[_Model], /, **values: Any) -> _Model:
-    """Make a document of values that a client has sent.
-
-    Raises:
-        InvalidRequest: One of them is wrong.
-    """
-    try:
-        return model(**values)
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"])) or "the request"
-        raise InvalidRequest(f"{name} is wrong: {first['msg'].removeprefix('Value error, ')}") from exc
 
 
 def _seconds(moment: datetime) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from eventstore.documents.fields import SessionSource
 from eventstore.errors import InvalidRequest
 from eventstore.ids import parse_thread_id
+from eventstore.serve.messages import given
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
 
 _WORDS: Final = {
@@ -47,9 +48,9 @@ def source_of(message: pb.SessionSource) -> SessionSource:
                     "thread_spawn": {
                         "parent_thread_id": parse_thread_id(message.sub_agent_parent_thread_id),
                         "depth": message.sub_agent_depth,
-                        "agent_path": _given(message, "sub_agent_path"),
-                        "agent_nickname": _given(message, "sub_agent_nickname"),
-                        "agent_role": _given(message, "sub_agent_role"),
+                        "agent_path": given(message, "sub_agent_path"),
+                        "agent_nickname": given(message, "sub_agent_nickname"),
+                        "agent_role": given(message, "sub_agent_role"),
                     }
                 }
             }
@@ -79,11 +80,6 @@ def source_message(source: SessionSource) -> pb.SessionSource:
             )
         case _:
             return pb.SessionSource(kind=pb.SESSION_SOURCE_KIND_UNKNOWN)
-
-
-def _given(message: pb.SessionSource, field: str) -> str | None:
-    value: str = getattr(message, field)
-    return value if message.HasField(field) else None
 
 
 def _text(value: Any) -> str | None:
