@@ -81,12 +81,13 @@ class Working:
     def is_ready(self) -> bool:
         return self.worker.is_ready
 
-    async def ended(self) -> None:
-        """Wait until the worker cannot go on, and raise why."""
-        await asyncio.wait([self.worker.crashed, self._check], return_when=asyncio.FIRST_COMPLETED)
-        for done in (self.worker.crashed, self._check):
-            if done.done():
-                done.result()
+    async def until(self, told: asyncio.Future[None]) -> None:
+        """Wait until the program is told to end; if the worker cannot go on before that, raise why."""
+        failures = (self.worker.crashed, self._check)
+        await asyncio.wait([told, *failures], return_when=asyncio.FIRST_COMPLETED)
+        for failure in failures:
+            if failure.done():
+                failure.result()
 
 
 @asynccontextmanager

@@ -158,7 +158,6 @@ def _must_be_protected(plan: _Plan) -> None:
 
 
 async def _serve(plan: _Plan) -> int:
-    import asyncio
     from contextlib import AsyncExitStack
 
     import structlog
@@ -183,11 +182,7 @@ async def _serve(plan: _Plan) -> int:
         if working is None:
             await told.begun()
         else:
-            ended = asyncio.ensure_future(working.ended())
-            await asyncio.wait([told.begun(), ended], return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                ended.result()
-            ended.cancel()
+            await working.until(told.begun())
         log.info("ending")
     log.info("ended")
     return 0

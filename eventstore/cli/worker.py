@@ -48,7 +48,6 @@ def worker(
 async def _work(
     settings: Settings, group: str | None, static_id: str | None, monitor: tuple[str, int] | None, batch: int
 ) -> int:
-    import asyncio
     from contextlib import AsyncExitStack
 
     import structlog
@@ -80,10 +79,6 @@ async def _work(
                 working(settings, cluster, metrics, group=group, static_id=static_id, batch=batch)
             )
         )
-        ended = asyncio.ensure_future(joined[0].ended())
-        await asyncio.wait([told.begun(), ended], return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            ended.result()
-        ended.cancel()
+        await joined[0].until(told.begun())
     log.info("ended")
     return 0
