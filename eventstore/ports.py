@@ -199,6 +199,8 @@ class ThreadViews(Protocol):
     async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
         """Return up to `limit` thread ids that begin with `prefix`; those of deleted threads only if `deleted`.
 
+        The prefix is up to 32 hexadecimal digits, with hyphens or without.
+
         Raises:
             ViewsUnavailable: The views cannot be read.
         """

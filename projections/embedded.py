@@ -26,7 +26,7 @@ from eventstore.tokens import beyond
 from projections.listing import page_in
 from projections.projector import Projector
 from projections.refold import refold
-from projections.selection import parse_cursor
+from projections.selection import ids_beginning_with, parse_cursor
 from projections.sqlite_views import IS_NOT_DELETED, DamagedRow, SqliteViews, index_in, mark_in, states_in
 
 T = TypeVar("T")
@@ -105,8 +105,7 @@ class EmbeddedViews:
         return await self._current(lambda connection: page_in(connection, query))
 
     async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
-        digits = prefix.replace("-", "").lower()
-        low, high = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
+        low, high = ids_beginning_with(prefix)
 
         def read(connection: sqlite3.Connection) -> list[ThreadId]:
             rows = connection.execute(

@@ -52,6 +52,12 @@ def format_cursor(micros: int, thread: bytes) -> str:
     return f"{rfc_3339(moment(micros), 'microseconds')}|{UUID(bytes=thread)}"
 
 
+def ids_beginning_with(prefix: str) -> tuple[bytes, bytes]:
+    """Return the lowest and the highest binary id that begin with up to 32 hexadecimal digits, hyphens among them."""
+    digits = prefix.replace("-", "").lower()
+    return bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
+
+
 def shelf_of(state: ThreadState) -> int | None:
     """Say in which listing the thread is shown: threads without a user message (or goal) in none."""
     if not state.summary.preview:

@@ -29,7 +29,7 @@ from projections.redis_listing import Candidate, Checkpoints, Question, RedisLis
 from projections.redis_shards import Shards, closed
 from projections.redis_views import Reading, RedisViews
 from projections.refold import refold
-from projections.selection import Cursor, Selection, format_cursor, parse_cursor
+from projections.selection import Cursor, Selection, format_cursor, ids_beginning_with, parse_cursor
 
 T = TypeVar("T")
 Verify: TypeAlias = Callable[[], Awaitable[object]]
@@ -140,8 +140,7 @@ class SharedViews:
             raise self._not_far_enough(goals) from exc
 
     async def matching(self, prefix: str, *, limit: int, deleted: bool = False) -> Sequence[ThreadId]:
-        digits = prefix.replace("-", "").lower()
-        low, high = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
+        low, high = ids_beginning_with(prefix)
         async with self._in_time("the views did not come far enough"):
             goals = await self._goals(exact=True)
             found = await self._ids(b"[" + low, b"[" + high, limit, goals)
