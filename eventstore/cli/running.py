@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
-from eventstore.errors import InvalidRequest
-
 if TYPE_CHECKING:
     from eventstore.settings import Settings
     from eventstore.wiring import Cluster
@@ -132,17 +130,3 @@ async def working(
         checking.cancel()
         await worker.let_go(for_good=True)
         await membership.close(within=_LEAVE_WITHIN)
-
-
-def monitor_address(text: str | None) -> tuple[str, int] | None:
-    """Read `HOST:PORT`, `[IPv6]:PORT` or a port on 127.0.0.1.
-
-    Raises:
-        InvalidRequest: It is none.
-    """
-    if text is None:
-        return None
-    host, colon, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65_535 or (colon and not host):
-        raise InvalidRequest(f"{text!r} is no port to be monitored at; give PORT or HOST:PORT")
-    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from eventstore.cli.running import Working
-    from eventstore.serve.server import Address, Limits
+    from eventstore.serve.address import Address
+    from eventstore.serve.server import Limits
     from eventstore.serve.tls import TlsFiles
     from eventstore.settings import Settings
     from eventstore.wiring import Parts
@@ -74,11 +75,11 @@ def serve(
 ) -> int:
     """Serve the store to Codex 0.129.0 and to --log grpc://; ends on SIGTERM, SIGHUP and Ctrl-C, its threads stored."""
     from eventstore.cli.logs import begin_logging
-    from eventstore.cli.running import monitor_address
+    from eventstore.serve.address import Address
 
     try:
         from eventstore.serve.deadline import SHARE_FOR_STORE
-        from eventstore.serve.server import MIB, Address, Limits
+        from eventstore.serve.server import MIB, Limits
     except ModuleNotFoundError as exc:
         raise Unsupported(f"serving needs {exc.name}, which is not installed; install eventstore[serve]") from exc
     settings = settings_of(context)
@@ -101,7 +102,7 @@ def serve(
         _tls(tls_cert, tls_key, client_ca),
         tokens,
         with_worker=worker,
-        monitor=monitor_address(monitor),
+        monitor=None if monitor is None else Address.parse(monitor),
     )
     if not unprotected:
         _must_be_protected(plan)
@@ -119,7 +120,7 @@ class _Plan:
     tls: TlsFiles | None
     tokens: Path | None
     with_worker: bool
-    monitor: tuple[str, int] | None
+    monitor: Address | None
 
 
 def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
@@ -198,7 +199,7 @@ async def _worker_beside(parts: Parts, plan: _Plan, registry: CollectorRegistry,
 
 
 async def _watched(
-    monitor: tuple[str, int], registry: CollectorRegistry, working: Working | None, ends: AsyncExitStack
+    monitor: Address, registry: CollectorRegistry, working: Working | None, ends: AsyncExitStack
 ) -> None:
     import structlog
 
@@ -209,7 +210,7 @@ async def _watched(
     await ends.enter_async_context(beating(pulse))
     port = ends.enter_context(
         monitored(
-            monitor,
+            (monitor.host, monitor.port),
             registry,
             is_alive=lambda: pulse.is_alive,
             is_ready=lambda: pulse.is_alive and (working is None or working.is_ready),

@@ -11,6 +11,7 @@ from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from eventstore.cli.running import Working
+    from eventstore.serve.address import Address
     from eventstore.settings import Settings
 
 
@@ -34,19 +35,20 @@ def worker(
 ) -> int:
     """Follow the log and keep its views; ends on SIGTERM, SIGHUP and Ctrl-C when its steps are done."""
     from eventstore.cli.logs import begin_logging
-    from eventstore.cli.running import monitor_address
+    from eventstore.serve.address import Address
 
     settings = settings_of(context)
     if not settings.is_cluster:
         raise InvalidRequest(
             "an embedded store needs no worker; give --log kafka://HOST:PORT/TOPIC and --views redis://…"
         )
+    watched_at = None if monitor is None else Address.parse(monitor)
     begin_logging()
-    return run_cancellable(_work(settings, group, static_id, monitor_address(monitor), batch))
+    return run_cancellable(_work(settings, group, static_id, watched_at, batch))
 
 
 async def _work(
-    settings: Settings, group: str | None, static_id: str | None, monitor: tuple[str, int] | None, batch: int
+    settings: Settings, group: str | None, static_id: str | None, monitor: Address | None, batch: int
 ) -> int:
     from contextlib import AsyncExitStack
 
@@ -67,7 +69,7 @@ async def _work(
         if monitor is not None:
             port = ends.enter_context(
                 monitored(
-                    monitor,
+                    (monitor.host, monitor.port),
                     metrics.registry,
                     is_alive=lambda: pulse.is_alive,
                     is_ready=lambda: any(each.is_ready for each in joined),

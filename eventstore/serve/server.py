@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -17,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from eventstore.errors import InvalidRequest
 from eventstore.serve import heartbeat
+from eventstore.serve.address import Address
 from eventstore.serve.asked import SERVICE as THREADS_SERVICE
 from eventstore.serve.bearers import Bearers
 from eventstore.serve.calls import Calls
@@ -42,40 +42,6 @@ _SHARE_FOR_CALLS: Final = 0.5
 """Of the time that the server has to end, the share in which calls may finish; the rest is for closing threads."""
 
 log = structlog.get_logger("eventstore.serve")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server listens."""
-
-    host: str
-    port: int
-    """0: any that is free."""
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read `HOST:PORT`, `[IPv6]:PORT` or a port on 127.0.0.1.
-
-        Raises:
-            InvalidRequest: It is none of these.
-        """
-        host, colon, port = text.rpartition(":")
-        if not port.isascii() or not port.isdecimal() or int(port) > 65_535 or (colon and not host):
-            raise InvalidRequest(f"{text!r} is no address to listen at; give PORT or HOST:PORT")
-        return cls(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port))
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

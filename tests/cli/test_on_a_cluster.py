@@ -133,7 +133,7 @@ async def test_a_topic_is_made_checked_and_described() -> None:
         ("list", "kafka:///threads", "redis://127.0.0.1:9/0", 2, "kafka://HOST:PORT/TOPIC"),
         ("list", f"kafka://{NOBODY}/threads?colour=red", "redis://127.0.0.1:9/0", 2, "colour"),
         ("worker", "sqlite:here.db", "", 2, "needs no worker"),
-        ("worker --monitor x", f"kafka://{NOBODY}/threads", "redis://127.0.0.1:9/0", 2, "no port"),
+        ("worker --monitor x", f"kafka://{NOBODY}/threads", "redis://127.0.0.1:9/0", 2, "no address"),
         ("topic verify", "sqlite:here.db", "", 2, "only a log on Kafka"),
         ("rebuild", "sqlite:here.db", "", 2, "verify --repair"),
         ("backup there.db", f"kafka://{NOBODY}/threads", "redis://127.0.0.1:9/0", 2, "eventstore"),

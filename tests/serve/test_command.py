@@ -16,9 +16,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from eventstore.errors import InvalidRequest
 from eventstore.ids import new_thread_id
+from eventstore.serve.address import Address
 from eventstore.serve.codex_service import SERVICE
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
-from eventstore.serve.server import Address
 from eventstore.settings import Settings
 from eventstore.wiring import open_embedded
 from tests.support.serving import a_server, refusal
@@ -110,7 +110,7 @@ async def test_an_embedded_store_has_no_worker(settings: Settings) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "host:", ":80", "127.0.0.1:65536", "127.0.0.1:x", "x"])
+@pytest.mark.parametrize("text", ["", "host:", ":80", "127.0.0.1:65536", "127.0.0.1:x", "x", "9" * 5_000, "٣"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="is no address"):
         Address.parse(text)

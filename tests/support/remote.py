@@ -13,7 +13,8 @@ from eventstore.ids import ThreadId
 from eventstore.remote.connection import Connection
 from eventstore.remote.store import RemoteThreadStore
 from eventstore.remote.url import RemoteUrl
-from eventstore.serve.server import Address, Limits, serving
+from eventstore.serve.address import Address
+from eventstore.serve.server import Limits, serving
 from eventstore.store import ThreadStore
 from eventstore.threads import EventSourcedThreadStore
 from tests.support.engines import Engine, Through, untouched

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from eventstore.audit import audit
 from eventstore.documents.records import EventRecord
 from eventstore.ids import ThreadId
-from eventstore.serve.server import Address, Limits, Serving, serving
+from eventstore.serve.address import Address
+from eventstore.serve.server import Limits, Serving, serving
 from eventstore.serve.tls import TlsFiles
 from eventstore.settings import Settings
 from eventstore.threads import EventSourcedThreadStore
