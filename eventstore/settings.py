@@ -13,14 +13,13 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eventstore.documents.fields import is_utf8
-from eventstore.errors import InvalidRequest, Unsupported
+from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from eventstore.kafka.url import KafkaUrl
     from eventstore.remote.url import RemoteUrl
 
 PREFIX = "EVENTSTORE_"
-_PLANNED = ("local",)
 _SHOWN = 60
 """Characters of a wrong URL that are repeated in the sentence about it."""
 _MEMORY = ":memory:"
@@ -113,7 +112,6 @@ class Settings(BaseModel):
 
         Raises:
             InvalidRequest: A URL is malformed, or log and views name different files.
-            Unsupported: A URL names an engine that is not built in.
         """
         # A log that is given and empty is refused: whoever named it so by a variable that is not set means another.
         log = SqliteUrl.parse(self.log) if "log" in self.model_fields_set else SqliteUrl(str(default_file()))
@@ -141,11 +139,8 @@ class SqliteUrl:
 
         Raises:
             InvalidRequest: It is malformed or has a parameter that is not known.
-            Unsupported: It names an engine that is not built in.
         """
         scheme, colon, rest = url.partition(":")
-        if scheme in _PLANNED:
-            raise Unsupported(f"{scheme}: is not built into this version; give sqlite:PATH")
         if scheme != "sqlite" or not colon:
             # The rest of it may hold a password.
             shown = f"{scheme[:_SHOWN]}:…" if colon else url[:_SHOWN]
