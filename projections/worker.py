@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from typing import Final, Protocol
@@ -16,10 +16,10 @@ from typing import Final, Protocol
 import structlog
 
 from eventstore.errors import Broken, EventStoreError, LogUnavailable, Unavailable
-from eventstore.ports import Entry, EventFeed
+from eventstore.ports import EventFeed
 from projections.fold import Folded
 from projections.metrics import Metrics
-from projections.ports import Census, Generations, ViewWriter
+from projections.ports import Census, Entries, Generations, ViewWriter
 from projections.projector import Projector
 
 BATCH: Final = 500
@@ -44,12 +44,8 @@ _ASK_THE_LOG_EVERY: Final = 10
 """Idle looks after which the log's end is asked for: a client that is cut off looks like a log that gives nothing."""
 
 
-class Group(Protocol):
-    """Shares a log's partitions among workers."""
-
-    async def read(self, partition: int, *, start: int, limit: int) -> Sequence[Entry]:
-        """Return what came from offset `start` on; none if nothing came for a moment."""
-        ...
+class Group(Entries, Protocol):
+    """Shares a log's partitions among workers. Reading gives none if nothing comes for a moment."""
 
     def end(self, partition: int) -> int | None:
         """Return the partition's end as far as it is known."""
