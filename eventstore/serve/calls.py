@@ -6,7 +6,7 @@ A client is told a status and a sentence, whatever goes wrong here; a traceback 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
@@ -14,9 +14,8 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from eventstore.actor import acting
+from eventstore.actor import act_as, acting
 from eventstore.errors import EventStoreError, InvalidRequest
-from eventstore.serve.callers import act_for_caller
 from eventstore.serve.deadline import ended_within
 from eventstore.serve.metrics import ServerMetrics
 from eventstore.serve.statuses import ERROR_NAME, naming, status_of, text_of
@@ -24,6 +23,8 @@ from eventstore.serve.statuses import ERROR_NAME, naming, status_of, text_of
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 UNEXPECTED: Final = "the server failed unexpectedly; its log says how"
+_NAMES_IN_CERTIFICATE: Final = ("x509_subject", "x509_common_name", "x509_subject_alternative_name")
+"""What a certificate calls its holder, best first, in gRPC's words."""
 
 log = structlog.get_logger("eventstore.serve")
 
@@ -110,7 +111,9 @@ class Calls:
     @contextmanager
     def _call(self, method: str, request: bytes, context: Context) -> Iterator[_Call]:
         """Run a call in the block, and tell how it ended, also if it is cancelled there."""
-        act_for_caller(context)
+        # A token, which the guard has looked at, names the caller before its certificate does.
+        if acting() is None and (name := _certified_name(context.auth_context())) is not None:
+            act_as(name)
         call = _Call(method, request, context)
         begun = time.perf_counter()
         self._metrics.begun()
@@ -177,3 +180,12 @@ class _Call:
         """Tell the client how the call failed."""
         await self._context.abort(*self._failure)
         raise AssertionError("an aborted call does not go on")
+
+
+def _certified_name(shown: Mapping[str, Iterable[bytes]]) -> str | None:
+    """Return the name that a client's certificate shows; None without one."""
+    for kind in _NAMES_IN_CERTIFICATE:
+        for name in shown.get(kind, ()):
+            if text := name.decode(errors="replace"):
+                return text
+    return None

@@ -19,8 +19,8 @@ from eventstore.serve import heartbeat
 from eventstore.serve.address import Address
 from eventstore.serve.asked import SERVICE as THREADS_SERVICE
 from eventstore.serve.bearers import Bearers
+from eventstore.serve.callers import Callers
 from eventstore.serve.calls import Calls
-from eventstore.serve.clients import Callers
 from eventstore.serve.codex_service import SERVICE as CODEX_SERVICE
 from eventstore.serve.codex_service import CodexThreads
 from eventstore.serve.guard import Guard

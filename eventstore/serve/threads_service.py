@@ -36,7 +36,7 @@ from eventstore.serve.calls import Method, Streaming
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 
 if TYPE_CHECKING:
-    from eventstore.serve.clients import Callers
+    from eventstore.serve.callers import Callers
     from eventstore.serve.turns import Turns
     from eventstore.threads import EventSourcedThreadStore
 

@@ -13,7 +13,7 @@ from eventstore.audit import audit
 from eventstore.documents.params import CreateThreadParams
 from eventstore.errors import InvalidRequest, ThreadNotFound, TooMany
 from eventstore.ids import ThreadId, new_event_id, new_thread_id
-from eventstore.serve.clients import Callers
+from eventstore.serve.callers import Callers
 from eventstore.serve.protos import eventstore_threads_pb2 as pb
 from eventstore.serve.server import Limits
 from eventstore.settings import Settings
