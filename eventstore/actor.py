@@ -1,7 +1,7 @@
-"""Who acts: the name that events bear, for audit, of what one task asks for.
+"""For whom a task acts: the name that the events it brings about bear, for audit.
 
-A store names its own actor. Where it is asked on behalf of several, as a server is, each call's task says for whom;
-what is queued for later keeps the name of who queued it. A task that is started meanwhile acts for the same one.
+A store has an actor of its own. A server acts on behalf of several callers, and names the caller in each call's task.
+Tasks that such a task starts act for the same caller; what is queued for later keeps the name of who queued it.
 """
 
 from __future__ import annotations

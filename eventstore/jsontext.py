@@ -73,7 +73,8 @@ def dumps(value: Any) -> str:
 
 
 _JSON_VALUES = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
-"""Leaves to `_dumps_exactly` what it does not take either, so that nothing is taken for what stands beside it."""
+"""Leaves datetimes and dataclasses to `_dumps_exactly`, which refuses them. Otherwise orjson would take them, but not
+where something else in the value has to go the exact way."""
 
 
 def _dumps_exactly(value: Any) -> str:

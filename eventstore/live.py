@@ -56,7 +56,7 @@ class LiveThread:
     event_mode: ThreadEventPersistenceMode
     history_mode: ThreadHistoryMode
     deferred: Deferred | None = None
-    """What a thread is that is not stored yet."""
+    """What was said of the thread while it is not stored yet; None once it is."""
     append_ids: AppendIds = field(default_factory=lambda: AppendIds(are_all_known=True))
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Makes what was called later wait for an append that has to look something up first.

@@ -34,7 +34,7 @@ class Keeper(Protocol):
 
 
 class Memory:
-    """An account of bytes, at most; bounded only if somebody bounds it."""
+    """An account of bytes, without bounds until `bound` sets them."""
 
     def __init__(self) -> None:
         self.unstored = 0

@@ -59,7 +59,7 @@ class Outbox:
         self._give_back(self.size)
 
     def leave(self) -> None:
-        """Count them with no others any more: they go when the calls have ended that wait for them still."""
+        """Give their bytes back to the shared memory; the events stay for the calls that still wait for them."""
         self.memory.give_back(self.size)
         self.memory = Memory()
 

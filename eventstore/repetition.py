@@ -30,14 +30,14 @@ class AppendIds:
         """Those that had to make room in `_latest`: a Bloom filter, which errs by taking one for known."""
 
     def say(self, append_id: str) -> None:
-        """Take in what is said now; where memory does not tell of the ones before, the log will tell of this one."""
+        """Remember an id that is appended now, unless those before it are unknown: then the log will be read anyway."""
         if self.are_all_known:
             self._latest.add(append_id)
             if len(self._latest) >= EXACTLY:
                 self._make_room()
 
     def hear(self, append_id: str) -> None:
-        """Take in one that was read; when that were all, `are_all_known` is to be set."""
+        """Remember an id that was read from the thread; the reader sets `are_all_known` when it has read them all."""
         self._latest.add(append_id)
         if len(self._latest) >= EXACTLY:
             self._make_room()

@@ -1,4 +1,4 @@
-"""Consistency tokens: what names how far the log has to be known to whoever answers.
+"""Consistency tokens: each names a place in a log that an answer has to reflect.
 
 An append or a command returns one; any process gives it to a read as `at_least`. Opaque: a log's identity, and the last
 offset of each partition that matters, written so that a mistyped one is told. Nobody takes one apart but this module.

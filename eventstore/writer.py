@@ -181,8 +181,8 @@ class Writer:
     async def settle(self, seq: int, *, within: float, deadline: float | None = None) -> ThreadState | None:
         """Wait until everything up to `seq` is logged, judged and in the views; return the thread as of then.
 
-        Returns None when that was known before. Of the `within` seconds something was used up already where there is a
-        `deadline`, by the monotonic clock.
+        Returns None when that was known before. A caller that has used up some of the `within` seconds gives the
+        `deadline` on the monotonic clock.
 
         Raises:
             WriterFenced: Another writer took the thread over before.

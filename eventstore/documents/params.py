@@ -1,7 +1,7 @@
 """What is asked of the thread store, verb by verb, with the contract's field names (§1.3).
 
-Each says to type checkers what it is made of, which is more than what its fields then hold: any text of an id, any
-sequence, an enumeration's value. What does not fit is pydantic's `ValidationError`, before anything is asked.
+Each takes more than its fields then hold (any text of an id, any sequence, an enumeration's value), which an `__init__`
+for type checkers alone says. What does not fit is pydantic's `ValidationError`, before the store is asked anything.
 """
 
 from collections.abc import Sequence
