@@ -28,7 +28,7 @@ class Mark(NamedTuple):
     checkpoint: int
     """The next offset to fold."""
     revision: int = 0
-    """Another number whenever a thread was put in anew: what was folded upon the old one is not to be committed."""
+    """Changes when a thread is replaced by a fold from its start: what was folded upon the old one is then refused."""
 
 
 class Snapshot(NamedTuple):

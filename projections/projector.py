@@ -2,9 +2,7 @@
 
 One step: entries, one atomic read, fold, one atomic commit. States kept in memory are used only while the mark in the
 views is the one of the own last commit; a refused commit empties them. So zombies, replays and rivals change nothing.
-
-Who only wants to know what the log says of a thread has it folded in memory, up to one batch ahead of the views; the
-next commit takes that along.
+For who only asks what the log says of a thread, at most one batch is folded in memory; the next commit takes it along.
 """
 
 from __future__ import annotations

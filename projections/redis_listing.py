@@ -75,9 +75,9 @@ class RedisListing:
     async def candidates(
         self, question: Question, cursor: Cursor | None, limit: int, *, each: int
     ) -> tuple[Checkpoints, Candidates]:
-        """Return the first candidates behind the cursor, at most `limit`, having asked every list for `each`.
+        """Return the first candidates behind the cursor, at most `limit`; every list is asked for `each` of them.
 
-        With as many of each they are `limit` in all, unless there are no more.
+        There may be fewer though there are more, but not if `each` is `limit`.
 
         Raises:
             ViewsUnavailable: A partition cannot be read.

@@ -208,9 +208,10 @@ class Worker:
         return True
 
     async def _follow(self, partition: int) -> AsyncIterator[None]:
-        """Fold what comes until told to stop; yield whenever something was folded, or the log found to have no more.
+        """Fold what comes until told to stop; yield when that is known to work, after which a failure is a first one.
 
-        That the views can be read is not enough: they may take nothing, as those in a Redis that is full.
+        It works when something was folded, or when the log itself said that it has no more. That the views can be read
+        proves nothing: those in a Redis that is full can be, and take nothing.
         """
         projector = self._projector(partition, None)
         self._enter(partition, Stage.FOLLOWING)

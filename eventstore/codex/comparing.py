@@ -1,7 +1,7 @@
 """How a rollout file stands to a thread that is here: the same as far as both go, longer, or different.
 
-A file is the thread's own, or an export of it: that holds what was said here between the items of the history, which
-other files lack. Nothing else may be between them.
+A file is the thread's own, or an export of it. An export also has lines for what was said here (a name, for example),
+which stand between the items of the history. Nothing else may stand between them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Comparison(NamedTuple):
     is_export: bool = False
     """It has lines that only an export of the thread can have: what was said here."""
     may_be_export: bool = False
-    """It was compared with the history alone, and where it goes on otherwise an export would do so as well."""
+    """Only the history was compared so far, and what the file has instead of it may be a line of an export."""
 
 
 async def compared_with_history(lines: RolloutLines, history: AsyncIterator[list[StoredItem]]) -> Comparison:

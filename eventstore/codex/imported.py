@@ -26,9 +26,9 @@ class Told(NamedTuple):
     """None: nothing, for the file lies in no home."""
 
     def beyond(self, state: ThreadState) -> Told:
-        """Return what an export of the thread tells anew: it was made of this state, and repeating that says nothing.
+        """Return what an export of the thread says beyond the state that it was made of.
 
-        Otherwise that it was archived here would be taken for the home's word, and another home could overrule it.
+        That a thread was archived here is not a home's word, though its export says so: another home could overrule it.
         """
         return self._replace(archived=None) if self.archived is _archived(state) else self
 

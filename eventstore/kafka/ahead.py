@@ -1,7 +1,7 @@
 """Fetches one partition ahead of its reader, by a connection of its own.
 
-A request for all partitions, as aiokafka's consumer makes it, has each of them looked at, described and decoded for one
-that moved; and while a reader is busy, it must leave that one's partition out or wait for it.
+aiokafka's consumer asks for all of its partitions in one request: every answer describes them all, though only one has
+moved, and while the reader of one partition is busy, the request has to leave it out or to wait.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 _AGAIN_AFTER: Final = (0.05, 1.0)
-"""Seconds until an append that was cut off is repeated, at most: the first time, and ever."""
+"""Seconds at most until an append that was cut off is repeated: at first, and after many attempts."""
 
 
 class Call(NamedTuple):
@@ -91,10 +91,10 @@ class Changes:
         work: Callable[[Call], Coroutine[Any, Any, T]],
         unheard: Callable[[T], Coroutine[Any, Any, None]] | None = None,
     ) -> T:
-        """Do what a call is about behind those before about the thread, and to its end even if nobody waits for it.
+        """Do a call's work after all earlier calls about the thread, and carry it through even if its caller has gone.
 
-        It may end its turn when it has arrived; else that is when it has ended.
-        `unheard` is done with its result when nobody waited, before any later call.
+        The work may end its turn early, when the call has arrived; otherwise the turn ends with it. If the caller does
+        not wait for the result, `unheard` is given it before any later call about the thread.
         """
         deadline = time.monotonic() + self._connection.within
         turn = self._turns.asked(thread_id)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _AGAIN_AFTER = (0.01, 0.5)
-"""Seconds until a shared thread is taken back, at most: the first time, and ever."""
+"""Seconds at most until a shared thread is taken back: at first, and after many attempts."""
 
 log = structlog.get_logger("eventstore.serve")
 
