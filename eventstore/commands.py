@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypedDict, assert_never
+from typing import NamedTuple, TypedDict
 
 from eventstore.actor import acting
-from eventstore.admission import RECENT_COMMANDS, Admitted, Duplicate, Fenced, Head, Reason, Refused, admit
+from eventstore.admission import RECENT_COMMANDS, Admitted, Head, Reason, Refused, admit
 from eventstore.documents.items import Position
 from eventstore.documents.params import ArchiveThreadParams, DeleteThreadParams
 from eventstore.errors import (
@@ -167,19 +167,13 @@ class Commands:
             seen, counts = await self._judged(event, position, view, deadline)
             if seen is not None and counts:
                 return Counted(seen.state, position)
-            # Refused when it was folded; judged again by what the head says now, it is known why.
+            # Refused when it was folded. What the thread is now may say why; otherwise it is sent again, knowing more.
             view = check(seen)
-            verdict = admit(view.state.head, event)
-            match verdict:
-                case Refused(reason=Reason.VERSION):
-                    raise WrongExpectedVersion(
-                        f"thread {thread_id} is at version {view.state.head.version}, "
-                        f"not {event.expected_version}; read it again and decide anew"
-                    )
-                case Refused() | Admitted() | Duplicate() | Fenced():
-                    continue
-                case _:
-                    assert_never(verdict)
+            if admit(view.state.head, event) == Refused(Reason.VERSION):
+                raise WrongExpectedVersion(
+                    f"thread {thread_id} is at version {view.state.head.version}, "
+                    f"not {event.expected_version}; read it again and decide anew"
+                )
         if may_be_logged:
             raise self._unknown(thread_id, f"within {self._within:g} s")
         raise LogUnavailable(f"nothing was logged for thread {thread_id} within {self._within:g} s; try again")
