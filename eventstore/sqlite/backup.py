@@ -9,9 +9,8 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from eventstore.errors import InvalidRequest, LogUnavailable
-from eventstore.sqlite.edge import translated
+from eventstore.sqlite.edge import connected_to_read, translated
 
-_BUSY_SECONDS = 30.0
 _OF_THE_TARGET = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 """Errors of SQLite that only the file which is written can be the cause of."""
 
@@ -48,9 +47,7 @@ def backup(source: Path, target: Path) -> int:
 def _copy(source: Path, part: Path, target: Path) -> None:
     try:
         with (
-            closing(
-                sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-            ) as reading,
+            closing(connected_to_read(source)) as reading,
             closing(sqlite3.connect(part, isolation_level=None)) as writing,
         ):
             # All pages in one step: in several, every commit of another process would make it begin again.

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eventstore.sqlite.edge import translated
+from eventstore.sqlite.edge import connected_to_read, translated
 from eventstore.sqlite.log import log_end
-
-_BUSY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,7 @@ def check(path: Path) -> Checkup:
     beside = Path(f"{path}-wal")
     stat = path.stat()
     try:
-        with closing(
-            sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
-            )
-        ) as connection:
+        with closing(connected_to_read(path)) as connection:
             connection.execute("BEGIN")
             return Checkup(
                 path=path,

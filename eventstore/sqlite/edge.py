@@ -10,6 +10,7 @@ import random
 import sqlite3
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from eventstore.errors import EventStoreError, LogUnavailable, OutcomeUnknown, TopicMisconfigured
 
@@ -20,6 +21,9 @@ class Locked(LogUnavailable):
 
 _RETRY_BETWEEN = (0.000_1, 0.001)
 """Seconds between two attempts to take the write lock: about one fsync."""
+
+_READ_WITHIN = 30.0
+"""Seconds for which a connection that only reads waits for a lock."""
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _NOT_WRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
@@ -77,6 +81,16 @@ class Immediate:
         except sqlite3.Error as failure:
             rollback(self._connection)
             raise translated(failure, self._path, committing=True) from failure
+
+
+def connected_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection of its own to the file, which only reads, and waits half a minute for whoever writes.
+
+    Raises:
+        sqlite3.Error: There is no such file, or it cannot be opened.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=_READ_WITHIN, isolation_level=None)
 
 
 def patiently(connection: sqlite3.Connection, statement: str, path: str, *, within: float) -> None:
