@@ -10,7 +10,7 @@ from itertools import islice
 from eventstore.errors import EventStoreError
 from eventstore.kafka.edge import REFUSALS
 from eventstore.kafka.records import OwnRecord
-from eventstore.kafka.session import Batch, Session
+from eventstore.kafka.session import OwnBatch, Session
 
 
 class Call:
@@ -88,7 +88,7 @@ class Lane:
             call.acknowledge(range(first, first + count))
             first += count
 
-    def _packed(self, batch: Batch) -> list[tuple[Call, int]]:
+    def _packed(self, batch: OwnBatch) -> list[tuple[Call, int]]:
         """Put records into the batch, oldest first; return how many of which call."""
         parts = []
         for call in self.calls:

@@ -30,8 +30,8 @@ _NO_OFFSET: Final = -1
 """What a broker answers instead of an offset to a batch that it met before and remembers no place of."""
 
 
-class Batch:
-    """Records of one partition that are written together."""
+class OwnBatch:
+    """Records of one partition that are to be written together."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
@@ -105,10 +105,10 @@ class Session:
         """Return the error of ours for one that says that nothing was written."""
         return translated(exc, topic=self._topic, where=self._where)
 
-    def batch(self) -> Batch:
-        return Batch(self._producer.create_batch())
+    def batch(self) -> OwnBatch:
+        return OwnBatch(self._producer.create_batch())
 
-    async def write(self, batch: Batch, *, partition: int) -> int:
+    async def write(self, batch: OwnBatch, *, partition: int) -> int:
         """Write the batch; return the offset of its first record. One batch of a partition at a time.
 
         Raises:
