@@ -100,7 +100,7 @@ class Room:
         self._name = name
         self._connection = connection
         self._run_together = run_together
-        self._patience = patience
+        self._patience_in_thread = patience
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Job[Any]] = []
         self._away: list[Job[Any]] = []
@@ -189,7 +189,7 @@ class Room:
         for job in jobs:
             job.wait_from(now)
         left = min(job.deadline for job in jobs) - now
-        self.patience = max(0.0, min(self._patience, left))
+        self.patience = max(0.0, min(self._patience_in_thread, left))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
