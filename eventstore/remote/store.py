@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
-from eventstore.documents.items import ItemPage, Receipt, StoredItem
+from eventstore.documents.items import ItemPage, Position, Receipt, StoredItem
 from eventstore.documents.params import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
@@ -213,11 +213,11 @@ class RemoteThreadStore:
         return [ThreadId(thread_id) for thread_id in found.thread_ids]
 
     async def events(
-        self, thread_id: ThreadId | None = None, *, since: tuple[int, int] | None = None, follow: bool = False
+        self, thread_id: ThreadId | None = None, *, since: Position | None = None, follow: bool = False
     ) -> AsyncIterator[EventRecord]:
-        """Yield every event with its verdict, of one thread or of the log; `since` is a partition and an offset."""
+        """Yield every event with its verdict, of one thread or of the log, from a position on if it is given."""
         self._life.must_go_on()
-        position = None if since is None else message(pb.Position, partition=since[0], offset=since[1])
+        position = None if since is None else message(pb.Position, partition=since.partition, offset=since.offset)
         request = message(pb.FollowEventsRequest, thread_id=thread_id, since=position, follow=follow)
         async with aclosing(self._connection.stream("FollowEvents", request, pb.Event, endless=True)) as events:
             async for event in events:
