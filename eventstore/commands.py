@@ -109,27 +109,33 @@ class Commands:
         )
 
     async def archive(self, params: ArchiveThreadParams, check: Check, *, occurred_at: int | None = None) -> Counted:
-        envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
-        return await self._say(
-            params.thread_id,
-            check,
-            lambda head: ThreadArchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
-        )
+        return await self._move(ThreadArchived, params, check, occurred_at=occurred_at)
 
     async def unarchive(self, params: ArchiveThreadParams, check: Check, *, occurred_at: int | None = None) -> Counted:
+        return await self._move(ThreadUnarchived, params, check, occurred_at=occurred_at)
+
+    async def delete(self, params: DeleteThreadParams, check: Check) -> Counted:
+        return await self._move(ThreadDeleted, params, check)
+
+    async def _move(
+        self,
+        kind: type[ThreadArchived | ThreadUnarchived | ThreadDeleted],
+        params: ArchiveThreadParams | DeleteThreadParams,
+        check: Check,
+        *,
+        occurred_at: int | None = None,
+    ) -> Counted:
+        """Move the thread to another state of its life.
+
+        Raises:
+            AppendTooLarge: The reason can never be logged.
+        """
+        must_fit(params.reason or "")
         envelope = self._envelope(params.thread_id, params.expected_version, occurred_at)
         return await self._say(
             params.thread_id,
             check,
-            lambda head: ThreadUnarchived(**envelope, commands_seen=head.commands_total, reason=params.reason),
-        )
-
-    async def delete(self, params: DeleteThreadParams, check: Check) -> Counted:
-        envelope = self._envelope(params.thread_id, params.expected_version, None)
-        return await self._say(
-            params.thread_id,
-            check,
-            lambda head: ThreadDeleted(**envelope, commands_seen=head.commands_total, reason=params.reason),
+            lambda head: kind(**envelope, commands_seen=head.commands_total, reason=params.reason),
         )
 
     async def _say(self, thread_id: ThreadId, check: Check, make: _Make, *, deadline: float | None = None) -> Counted:
@@ -138,7 +144,6 @@ class Commands:
         Raises:
             WrongExpectedVersion: The thread is not at the expected version.
             UnreadableEvent: The thread is frozen.
-            AppendTooLarge: The reason can never be logged.
             LogUnavailable: Nothing was logged.
             ViewsUnavailable: Nothing was logged.
             ViewsBehind: It counts, and the views were not brought up to it.
@@ -150,8 +155,6 @@ class Commands:
         while (left := deadline - time.monotonic()) > 0:
             readable(thread_id, view.state)
             event = make(view.state.head)
-            if not isinstance(event, MetadataPatched):
-                must_fit(event.reason or "")
             try:
                 (position,) = await self._log.append([event], within=left)
             except OutcomeUnknown:
