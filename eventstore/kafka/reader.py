@@ -204,7 +204,8 @@ class KafkaReader:
     def unreadable(self, partition: int, start: int, exc: Exception) -> LogUnavailable:
         """Return the error for what came and is damaged."""
         return LogUnavailable(
-            f"what {self._url.where} sent of partition {partition} from offset {start} on cannot be read ({exc})"
+            f"what {self._url.where} sent of partition {partition} from offset {start} on cannot be read ({exc}); try "
+            "again, and if that does not help, see whether the broker's disk is sound"
         )
 
     async def topic_is_there(self) -> bool:

@@ -246,7 +246,8 @@ async def _settings(admin: Any, topic: str) -> dict[str, str]:
         await asyncio.sleep(_AGAIN_AFTER)
     if kafka.for_code(code) is not kafka.NoError:
         raise TopicMisconfigured(
-            f"the settings of topic {topic} cannot be read: {message or kafka.for_code(code).__name__}"
+            f"the settings of topic {topic} cannot be read: {message or kafka.for_code(code).__name__}; check its "
+            "name, and whether the user may describe it"
         )
     return {name: value for name, value, *_ in entries if value is not None}
 
