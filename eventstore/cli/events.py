@@ -27,7 +27,7 @@ _COLOURS: dict[str, tuple[Style, ...]] = {"admitted": ("green",), "unreadable": 
 def events(
     context: typer.Context,
     thread: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Of this thread; of all without it.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="Of this thread; of all without it.", show_default=False)
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="POSITION", help="From this position on, e.g. 0:12.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as events come; Ctrl-C ends.")] = False,

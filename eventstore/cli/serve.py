@@ -73,7 +73,10 @@ def serve(
     largest: Annotated[int, typer.Option(min=1, max=1024, metavar="MIB", help="The largest request.")] = 64,
     debug: Annotated[bool, typer.Option("--debug", help="Log every call.")] = False,
 ) -> int:
-    """Serve the store to Codex 0.129.0 and to --log grpc://; ends on SIGTERM, SIGHUP and Ctrl-C, its threads stored."""
+    """Serve the store over gRPC, to Codex 0.129.0 and to clients of its own (--log grpc://HOST:PORT).
+
+    Ends on SIGTERM, SIGHUP and Ctrl-C; its live threads are stored then.
+    """
     from eventstore.cli.logs import begin_logging
     from eventstore.serve.address import Address
 

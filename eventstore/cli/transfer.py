@@ -70,7 +70,7 @@ def import_(
 def export(
     context: typer.Context,
     thread: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="The thread's id, or its beginning.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="The thread's id, or its beginning.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,
