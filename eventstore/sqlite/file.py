@@ -239,7 +239,7 @@ def _create_private(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            _create_unopened(path.resolve())
+            _create_unopened(os.path.realpath(path))
         if not path.is_file():
             raise LogUnavailable(f"{path} is no ordinary file; give another path")
         if not os.access(path, os.R_OK | os.W_OK):
@@ -248,11 +248,11 @@ def _create_private(path: Path) -> None:
         raise LogUnavailable(f"{path} cannot be opened for writing ({exc.strerror}); give another path") from exc
 
 
-def _create_unopened(path: Path) -> None:
+def _create_unopened(path: str) -> None:
     with suppress(FileExistsError):
         try:
             os.mknod(path, 0o600)
-        except PermissionError:  # some systems let only root do it; nobody else is likely to open it just now
+        except OSError:  # some systems let only root do it, some file systems nobody; it is ours alone all but surely
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 

@@ -291,6 +291,17 @@ async def test_what_is_no_ordinary_file_is_neither_opened_nor_replaced(tmp_path:
     assert pipe.is_fifo()
 
 
+async def test_a_link_to_no_file_yet_makes_it_and_one_in_a_circle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "threads.db")
+    (tmp_path / "circle.db").symlink_to(tmp_path / "circle.db")
+
+    async with open_store(f"sqlite:{tmp_path / 'link.db'}"):
+        assert (tmp_path / "threads.db").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(LogUnavailable, match="no ordinary file"):
+        async with open_store(f"sqlite:{tmp_path / 'circle.db'}"):
+            pass
+
+
 async def test_a_record_missing_in_the_middle_is_found_by_whoever_folds_from_the_start(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     async with open_store(f"sqlite:{path}") as store:
