@@ -162,7 +162,8 @@ class SqliteFile:
         try:
             second = first if self.path == MEMORY else self._connected()
             self._journal = f"{os.path.realpath(self._place)}-wal"
-            self._journal_opened = _inode(self._journal)
+            # The file too: in layers of a container, opening one may make it another.
+            self._opened, self._journal_opened = _inode(self._place), _inode(self._journal)
             return first, second
         except BaseException:
             first.close()
