@@ -112,7 +112,7 @@ class SqliteFile:
         """Run the work in one read transaction: one snapshot of the file.
 
         Raises:
-            LogUnavailable: The file cannot be read now.
+            LogUnavailable: The file cannot be read now, or is not the one any more that others write.
             TopicMisconfigured: The file is damaged.
         """
 
@@ -121,6 +121,7 @@ class SqliteFile:
                 connection.execute("BEGIN")
                 # Takes the snapshot: once it is held, no reading meets a lock.
                 patiently(connection, "SELECT 1 FROM sqlite_schema", self.path, within=self.reading.patience)
+                self.must_be_there()
                 return work(connection)
             except sqlite3.Error as exc:
                 raise translated(exc, self.path) from exc
@@ -144,9 +145,9 @@ class SqliteFile:
         return Immediate(connection, self.path, within=self.writing.patience)
 
     def must_be_there(self) -> None:
-        """See that the path still leads to what is open: SQLite would go on writing to a file that is gone.
+        """See that the path still leads to what is open: SQLite would go on with a file that is gone.
 
-        So it would to a write-ahead log that was removed, as is due before a backup is copied over the file.
+        So it would with a write-ahead log that was removed, as is due before a backup is copied over the file.
 
         Raises:
             LogUnavailable: The file or its write-ahead log was removed, or another one has its name.

@@ -203,7 +203,7 @@ def overwritten(path: Path) -> None:
 
 
 @pytest.mark.parametrize("lose", [removed, replaced, overwritten])
-async def test_nothing_is_acknowledged_into_a_file_that_is_not_there_any_more(
+async def test_nothing_is_acknowledged_into_or_read_from_a_file_that_is_not_there_any_more(
     path: Path, lose: Callable[[Path], None]
 ) -> None:
     """SQLite goes on writing to what it opened, which is gone with the last process that has it open."""
@@ -217,6 +217,9 @@ async def test_nothing_is_acknowledged_into_a_file_that_is_not_there_any_more(
             await store.flush_thread(thread_id)
         with pytest.raises(LogUnavailable, match="removed or replaced"):
             await patch(store, thread_id, name="lost")
+        for look in (said(store, thread_id), store.list_threads(ListThreadsParams())):
+            with pytest.raises((LogUnavailable, ViewsUnavailable), match="removed or replaced"):
+                await look
 
 
 async def test_a_file_is_found_again_from_another_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
