@@ -161,6 +161,10 @@ def _source(text: str) -> Any:
 
 def _print_page(page: ThreadPage, asked: ListThreadsParams, sort: SortBy, *, yet: bool) -> None:
     """Print the page; `yet` says of an empty one that nothing was ever kept."""
+    if not page.items and page.next_cursor is not None:
+        # Shared views look through so many threads at once and no more, however rare what is looked for.
+        print(f"none among those looked at; more: {_same_again(page.next_cursor)}", file=sys.stderr)
+        return
     if not page.items:
         none = "no threads" if asked.cursor is None else "no more threads"
         print(f"{none} yet; eventstore import PATH and eventstore new make some" if yet else none, file=sys.stderr)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from eventstore import ListThreadsParams, ThreadPage
+from eventstore.threads import EventSourcedThreadStore
 from tests.cli.conftest import CommandLine, terminal
 from tests.conftest import EXAMPLE_HOME
 from tests.support.commands import ARCHIVED, NAMED, PAGINATED, rollout
@@ -68,6 +70,21 @@ def test_a_list_says_how_to_get_the_next_page(example: CommandLine) -> None:
     assert said.startswith("more: eventstore ")
     rest = example.threads("--cursor", cursor[1])
     assert ids(example.threads()) == [*ids(example.threads("--limit", "3")), *ids(rest)]
+
+
+def test_a_page_without_threads_is_the_last_one_only_where_no_other_follows(
+    example: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Views in Redis may have come to the end of what they look at in one call, and not to the last thread."""
+
+    async def nothing_so_far(self: EventSourcedThreadStore, params: ListThreadsParams) -> ThreadPage:
+        return ThreadPage(items=(), next_cursor="2026-01-01T00:00:00Z")
+
+    monkeypatch.setattr(EventSourcedThreadStore, "list_threads", nothing_so_far)
+    listed = example.done("list", "--search", "rare")
+    assert listed.out == ""
+    assert listed.err.startswith("none among those looked at; more: eventstore ")
+    assert listed.err.endswith(" --cursor 2026-01-01T00:00:00Z\n")
 
 
 @pytest.mark.parametrize("order", [(), ("--asc",), ("--sort", "created"), ("--sort", "created", "--asc")])
