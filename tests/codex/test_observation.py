@@ -14,6 +14,7 @@ from eventstore.codex.metadata import (
     observe,
     stored_thread,
 )
+from eventstore.documents.threads import ThreadPage
 from eventstore.events import Item
 from tests.support.said import (
     BASE,
@@ -290,6 +291,16 @@ def test_wrong_parts_of_a_session_meta_say_nothing() -> None:
     before = summary_of(meta(git=GIT, memory_mode="disabled"))
     odd = meta(cwd=5, cli_version=[], model_provider=None, git=[], memory_mode=1, forked_from_id="x", history_base={})
     assert apply_facts(before, observe(OWN, [odd])) == before
+
+
+@pytest.mark.parametrize("depth", [249, 250, 251, 252, 253, 254, 255, 300])
+def test_settings_are_kept_as_far_as_a_page_of_threads_can_be_written_with_them(depth: int) -> None:
+    nested = '{"a":' * depth + "1" + "}" * depth
+    summary = summary_of(
+        meta(), Item(1, "turn_context", f'{{"approval_policy":{nested},"permission_profile":{nested}}}')
+    )
+    page = ThreadPage(items=(stored_thread(OWN, summary, Head()),))
+    assert ('{"a":{"a":' in page.model_dump_json()) == (depth < 251)
 
 
 def test_half_a_character_does_not_reach_the_views() -> None:
