@@ -35,8 +35,8 @@ def history(
         str | None,
         typer.Option(
             metavar="VERSION|TIME",
-            help="As the thread was at a version, or at a time. Items that were imported together (up to 200) "
-            "are there from the time of the last of them.",
+            help="As the thread was at a version, or at a time such as 2026-05-01T12:00:00Z. Items that were imported "
+            "together (up to 200) are there from the time of the last of them.",
         ),
     ] = None,
     at_least: TokensOption = None,
