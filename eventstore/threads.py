@@ -45,7 +45,7 @@ _Missing = Callable[[ThreadId], UnknownThread]
 class EventSourcedThreadStore:
     """Keeps threads as events (protocol `ThreadStore`).
 
-    Not to be carried over a fork, nor into another event loop: each has to open a store of its own.
+    Not to be carried over a fork, nor into another event loop, which has to open a store of its own.
     """
 
     def __init__(
