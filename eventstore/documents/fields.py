@@ -3,7 +3,8 @@
 Annotations are evaluated here and in all documents, not kept as text: pydantic would compile each one at import.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -28,7 +29,17 @@ class Document(BaseModel):
     # Validators are built when they are first used: a command that needs two of them does not wait for thirty.
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
-    if not TYPE_CHECKING:  # to type checkers it has the options that pydantic names
+    if not TYPE_CHECKING:  # to type checkers they have the options that pydantic names
+
+        def model_dump(self, **options: Any) -> dict[str, Any]:
+            """Return the document as a dict.
+
+            Raises:
+                InvalidRequest: Python does not read all that it holds (very long numbers); of a history, each item's
+                    `text` has it.
+            """
+            with self._told():
+                return super().model_dump(**options)
 
         def model_dump_json(self, **options: Any) -> str:
             """Write the document as JSON text.
@@ -37,8 +48,13 @@ class Document(BaseModel):
                 InvalidRequest: Pydantic does not write all that it holds (half characters, values nested 255 deep, very
                     long numbers); of a history, each item's `text` has it.
             """
-            try:
+            with self._told():
                 return super().model_dump_json(**options)
+
+        @contextmanager
+        def _told(self) -> Iterator[None]:
+            try:
+                yield
             except PydanticSerializationError as exc:
                 raise InvalidRequest(
                     f"pydantic cannot write this {type(self).__name__}: {exc}; of a history, each item's text has it"

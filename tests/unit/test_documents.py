@@ -385,6 +385,19 @@ class TestAHistory:
             history.model_dump_json()
         assert json.loads(json.dumps(history.model_dump()))["items"] == [{"type": "strange", "payload": loads(text)}]
 
+    def test_says_the_same_of_what_python_does_not_read_however_it_is_dumped(self) -> None:
+        text = "1" * 5_000
+        history = StoredThreadHistory(
+            thread_id=ThreadId(THREAD), items=(StoredItem(0, Position(0, 1), Item(0, "strange", text)),)
+        )
+        asked = AppendThreadItemsParams(thread_id=THREAD, items=[RolloutItem.from_text("strange", text)])
+        for document, whose in ((history, "item 0"), (asked, "a 'strange' item")):
+            for dump in (document.model_dump, document.model_dump_json):
+                with pytest.raises(InvalidRequest, match=f"{whose} has a payload that Python cannot read"):
+                    dump()
+        with pytest.raises(InvalidRequest, match="take its text"):
+            _ = asked.items[0].payload
+
     def test_is_part_of_a_thread_that_was_read_with_it(self) -> None:
         thread = StoredThread.model_validate(
             {
