@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _DAMAGED = "DAMAGED "
 """Stands before the name of a thread that cannot be read on; `show` and `events` say why."""
+
+_WITH_SECRET = re.compile("((?:kafka|rediss?)://).*@")
 
 
 class SortBy(StrEnum):
@@ -186,9 +189,9 @@ def _print_page(page: ThreadPage, asked: ListThreadsParams, sort: SortBy, *, yet
 
 
 def _same_again(cursor: str) -> str:
-    """Return the command that was given, with another cursor."""
+    """Return the command that was given, with another cursor and without the passwords in its URLs."""
     words = sys.argv[1:] if "list" in sys.argv[1:] else ["list"]
-    kept = [word for i, word in enumerate(words) if not _is_cursor(words, i)]
+    kept = [_WITH_SECRET.sub(r"\1…@", word) for i, word in enumerate(words) if not _is_cursor(words, i)]
     return shlex.join(["eventstore", *kept, "--cursor", cursor])
 
 

@@ -72,6 +72,14 @@ def test_a_list_says_how_to_get_the_next_page(example: CommandLine) -> None:
     assert ids(example.threads()) == [*ids(example.threads("--limit", "3")), *ids(rest)]
 
 
+def test_the_command_for_the_next_page_shows_no_secret(example: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = ["--log", "kafka://ann:hunter2@broker/threads", "--views=rediss://:hunter2@redis/0"]
+    monkeypatch.setattr("sys.argv", ["eventstore", *urls, "list", "--search", "a@b", "--limit", "1"])
+    said = example.done("list", "--limit", "1").err
+    assert said.startswith("more: eventstore --log 'kafka://…@broker/threads' '--views=rediss://…@redis/0' list ")
+    assert " --search a@b --limit 1 --cursor " in said
+
+
 def test_a_page_without_threads_is_the_last_one_only_where_no_other_follows(
     example: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
