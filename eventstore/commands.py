@@ -173,10 +173,7 @@ class Commands:
             # Refused when it was folded. What the thread is now may say why; otherwise it is sent again, knowing more.
             view = check(seen)
             if admit(view.state.head, event) == Refused(Reason.VERSION):
-                raise WrongExpectedVersion(
-                    f"thread {thread_id} is at version {view.state.head.version}, "
-                    f"not {event.expected_version}; read it again and decide anew"
-                )
+                raise wrong_version(thread_id, view.state.head, event.expected_version)
         if may_be_logged:
             raise self._unknown(thread_id, f"within {self._within:g} s")
         raise LogUnavailable(f"nothing was logged for thread {thread_id} within {self._within:g} s; try again")
@@ -253,3 +250,10 @@ class Commands:
             actor=acting() or self._actor,
             expected_version=version,
         )
+
+
+def wrong_version(thread_id: ThreadId, head: Head, expected: int | None) -> WrongExpectedVersion:
+    """Return the error of what was decided upon another version of the thread."""
+    return WrongExpectedVersion(
+        f"thread {thread_id} is at version {head.version}, not {expected}; read it again and decide anew"
+    )

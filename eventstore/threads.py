@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from eventstore.admission import Lifecycle
 from eventstore.codex.metadata import patch_fields, stored_thread
-from eventstore.commands import Commands, Counted
+from eventstore.commands import Commands, Counted, wrong_version
 from eventstore.documents.items import ItemPage, Receipt, StoredItem
 from eventstore.documents.params import (
     AppendThreadItemsParams,
@@ -176,6 +176,8 @@ class EventSourcedThreadStore:
         fields_must_fit(fields)
         if params.patch.is_empty():
             view = await self._found(params.thread_id, params.include_archived, _no_thread)
+            if params.expected_version not in (None, view.state.head.version):
+                raise wrong_version(params.thread_id, view.state.head, params.expected_version)
             return stored_thread(params.thread_id, view.state.summary, view.state.head)
         deadline = time.monotonic() + self._within
         if params.thread_id in self._live:

@@ -163,6 +163,8 @@ async def test_a_patch_at_the_expected_version_applies_and_at_another_it_does_no
     await patch(store, thread_id, name="first", expected_version=seen)
     with pytest.raises(WrongExpectedVersion, match=f"thread {thread_id} is at version {seen + 1}, not {seen}"):
         await patch(store, thread_id, name="second", expected_version=seen)
+    with pytest.raises(WrongExpectedVersion, match=f"thread {thread_id} is at version {seen + 1}, not {seen}"):
+        await patch(store, thread_id, expected_version=seen)  # though it would change nothing
 
     assert "first" == (await read(store, thread_id)).name
 
