@@ -77,6 +77,7 @@ def list_(
 ) -> int:
     """List threads, those you worked on last first."""
     if damaged:
+        _must_stand_alone(context)
         return with_store(context, lambda parts: _print_damaged(parts, json))
 
     async def work(store: Threads) -> None:
@@ -109,6 +110,16 @@ def list_(
             _print_page(page, asked, sort, yet=holds_nothing(settings_of(context, threads_suffice=True)))
 
     return with_threads(context, work)
+
+
+def _must_stand_alone(context: typer.Context) -> None:
+    """Refuse what `--damaged` would not heed."""
+    for option in context.command.params:
+        if option.name in (None, "damaged", "json"):
+            continue
+        source = context.get_parameter_source(option.name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidRequest(f"--damaged lists every thread that cannot be read on; leave {option.opts[0]} away")
 
 
 async def _print_damaged(parts: Parts, as_json: bool) -> None:

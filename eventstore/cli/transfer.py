@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,14 +90,26 @@ def export(
     if output is not None and output.exists() and not force:
         raise InvalidRequest(f"{output} is there already; give another name, or --force to replace it")
 
+    settings = settings_of(context)
+
     async def work(parts: Parts) -> int:
         if all_ is not None:
             return await _export_all(parts, all_)
         assert thread is not None
+        if output is not None and not settings.is_cluster:
+            _must_not_be_the_store(output, settings.sqlite.path)
         await _export_one(parts, thread, output, overwrite=force)
         return 0
 
     return with_store(context, work)
+
+
+def _must_not_be_the_store(output: Path, store: str) -> None:
+    """Refuse to replace what the threads are read from."""
+    for part in (store, f"{store}-wal", f"{store}-shm"):
+        with suppress(FileNotFoundError):
+            if output.samefile(part):
+                raise InvalidRequest(f"{output} is the store itself; give another name")
 
 
 async def _export_one(parts: Parts, thread: str, output: Path | None, *, overwrite: bool) -> None:

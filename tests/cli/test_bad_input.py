@@ -83,6 +83,7 @@ def test_ids(example: CommandLine, command: str, thread: str, sentence: str) -> 
                 ["new", "--cwd"],
             )
         ),
+        (["list", "--damaged", "--limit", "3"], "eventstore: --damaged lists every thread that .*; leave --limit away"),
         (["list", "--cwd", ""], "eventstore: '' is no path; write . for the current folder"),
         (["export", NAMED, "--force", "-o", "."], r"eventstore: \. is a folder; give the name of a file"),
         (["export", NAMED, "--force", "-o", "/"], "eventstore: / is a folder; give the name of a file"),

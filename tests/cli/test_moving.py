@@ -159,6 +159,16 @@ def test_an_export_is_of_one_thread_or_of_all(example: CommandLine, words: list[
     assert not Path("x").exists()
 
 
+def test_an_export_does_not_replace_the_store(example: CommandLine) -> None:
+    before = example.path.read_bytes()
+    refused = example("export", NAMED, "-o", example.path, "--force")
+    assert (refused.code, refused.err) == (
+        2,
+        f"eventstore: {example.path} is the store itself; give another name\n",
+    )
+    assert example.path.read_bytes()[: len(before)] == before
+
+
 def test_a_backup_opens_as_a_store(example: CommandLine, tmp_path: Path) -> None:
     target = tmp_path / "a copy.db"
     copied = example.done("backup", target)
