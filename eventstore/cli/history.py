@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eventstore.codex.conversation import Saying
     from eventstore.documents.items import StoredItem
     from eventstore.ids import ThreadId
-    from eventstore.kafka.feed import Explained, KafkaFeed
+    from eventstore.kafka.feed import Cost, KafkaFeed
     from eventstore.wiring import Parts
 
 _COLOURS: dict[str, tuple[Style, ...]] = {"user": ("bold", "cyan"), "agent": ("bold", "green"), "note": ("yellow",)}
@@ -55,7 +55,7 @@ def history(
 
         thread_id = await resolve(store, thread)
         if feed is not None:
-            feed.explain_anew()
+            feed.count_cost_anew()
         # What it prints goes to the log's end, whatever the views know: a token is only held against that.
         await store.read_thread(
             ReadThreadParams(thread_id=thread_id, include_archived=True, at_least=merged(at_least or ()))
@@ -63,7 +63,7 @@ def history(
         items = _items(store, thread_id, last, as_of)
         await (_print_lines(items) if json else _print_conversation(items))
         if feed is not None:
-            print(_in_words(feed.explained), file=sys.stderr)
+            print(_in_words(feed.cost), file=sys.stderr)
 
     if not explain and as_of is None:
         return with_threads(context, work)
@@ -79,7 +79,7 @@ def _feed(parts: Parts) -> KafkaFeed:
     return parts.cluster.feed
 
 
-def _in_words(cost: Explained) -> str:
+def _in_words(cost: Cost) -> str:
     way = "by replaying the partition from its start" if cost.replays else "at the places that the views know"
     return (
         f"read {way}: {counted(cost.records, 'record')}, {cost.own:,} of them the thread's, in "

@@ -52,7 +52,7 @@ class Range(NamedTuple):
 
 
 @dataclass(slots=True)
-class Explained:
+class Cost:
     """What loads of threads cost so far."""
 
     requests: int = 0
@@ -77,11 +77,11 @@ class KafkaFeed:
         """By partition: what was fetched and not yet asked for, and the offset that it goes on from."""
         self._places = asyncio.Semaphore(_FETCHES_AT_ONCE)
         self._record_bytes: dict[int, float] = {}
-        self.explained = Explained()
+        self.cost = Cost()
 
-    def explain_anew(self) -> None:
-        """Begin to count anew what loads cost."""
-        self.explained = Explained()
+    def count_cost_anew(self) -> None:
+        """Begin the count of what loads cost anew."""
+        self.cost = Cost()
 
     def __repr__(self) -> str:
         return f"<KafkaFeed {self._reader!r}>"
@@ -121,11 +121,11 @@ class KafkaFeed:
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
         partition, key = self.partition_of(thread_id), key_of(thread_id)
-        self.explained.replays += start == 0 < stop
+        self.cost.replays += start == 0 < stop
         while start < stop:
             async with self._place():
                 chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES, stop=stop, key=key)
-            self.explained.own += len(chunk.records)
+            self.cost.own += len(chunk.records)
             if chunk.records:
                 yield [entry_of(record, partition, self._reader.partitions) for record in chunk.records]
             if chunk.next >= chunk.end:
@@ -137,7 +137,7 @@ class KafkaFeed:
         reach = min(_READ_OVER_RECORDS, max(1, int(_READ_OVER_BYTES / self._bytes_a_record(partition))))
         async with self._place():
             found = await self._first_of(partition, key, planned(offsets, reach=reach))
-            self.explained.own += len(found)
+            self.cost.own += len(found)
             return [codec().items(record.value or b"", fingerprint_header=fingerprint_of(record)) for record in found]
 
     async def _first_of(self, partition: int, key: bytes, ranges: Sequence[Range]) -> list[LoggedRecord]:
@@ -159,7 +159,7 @@ class KafkaFeed:
         wanted = frozenset(place.wanted)
         found: list[LoggedRecord] = []
         start = place.first
-        self.explained.ranges += 1
+        self.cost.ranges += 1
         while start < place.stop and _bytes_in(found) < _FETCHED_BYTES:
             size = self._size_of(partition, place.stop - start)
             chunk = await self._chunk(partition, start, size=size, stop=place.stop, key=key)
@@ -206,9 +206,9 @@ class KafkaFeed:
         chunk = await self._reader.chunk(partition, start, size=size, limit=limit, stop=stop, key=key)
         if chunk.record_bytes is not None:
             self._record_bytes[partition] = chunk.record_bytes
-        self.explained.requests += 1
-        self.explained.records += chunk.looked_at
-        self.explained.bytes += chunk.bytes
+        self.cost.requests += 1
+        self.cost.records += chunk.looked_at
+        self.cost.bytes += chunk.bytes
         return chunk
 
     def _size_of(self, partition: int, records: int) -> int:

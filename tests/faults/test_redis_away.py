@@ -88,10 +88,10 @@ async def test_a_durable_store_acknowledges_what_counts_whatever_the_views_do(ow
             for text in ("two", "three"):
                 await say(store, thread_id, text)
                 token = await store.flush_thread(thread_id)
-            parts.cluster.feed.explain_anew()
+            parts.cluster.feed.count_cost_anew()
             await say(store, thread_id, "four")
             await store.flush_thread(thread_id)
-            cost = replace(parts.cluster.feed.explained)
+            cost = replace(parts.cluster.feed.cost)
             seen = await elsewhere.store.read_thread(ReadThreadParams(thread_id=thread_id, at_least=token))
             await resume(elsewhere.store, thread_id)
             await say(store, thread_id, "too late")

@@ -261,17 +261,17 @@ async def test_a_fetch_costs_what_the_thread_costs(engine: Opened) -> None:
     assert [[str(seq)] for seq in range(10)] == [
         [item.payload for item in items] for items in await feed.fetch(thread_id, offsets)
     ]
-    assert feed.explained.own == 10
-    assert feed.explained.ranges == 10
-    assert feed.explained.requests <= 20
-    assert feed.explained.records < 2_000 < await feed.end(PARTITION)
+    assert feed.cost.own == 10
+    assert feed.cost.ranges == 10
+    assert feed.cost.requests <= 20
+    assert feed.cost.records < 2_000 < await feed.end(PARTITION)
 
     together = [a_thread(PARTITION, PARTITIONS)] * 50
     positions = await engine.log.append([an_append(each, seq) for seq, each in enumerate(together)], within=20)
-    before = feed.explained.requests
+    before = feed.cost.requests
     fetched = await feed.fetch(together[0], [position.offset for position in positions])
     assert [items[0].at for items in fetched] == list(range(50))
-    assert feed.explained.requests == before + 1
+    assert feed.cost.requests == before + 1
 
 
 async def test_records_that_pack_well_are_jumped_across_all_the_same(engine: Opened) -> None:
@@ -279,10 +279,10 @@ async def test_records_that_pack_well_are_jumped_across_all_the_same(engine: Ope
     thread_id, feed = a_thread(PARTITION, PARTITIONS), engine.feed
     offsets = await scattered(engine, thread_id, places=10, apart=400)
     assert offsets == offsets_of(await replayed(feed, thread_id))
-    assert feed.explained.bytes < 256 * 1024
-    feed.explain_anew()
+    assert feed.cost.bytes < 256 * 1024
+    feed.count_cost_anew()
     assert len(await feed.fetch(thread_id, offsets)) == 10
-    assert feed.explained.records < 2_000 < await feed.end(PARTITION)
+    assert feed.cost.records < 2_000 < await feed.end(PARTITION)
 
 
 async def test_a_fetch_of_an_offset_of_others_is_a_damaged_view(engine: Opened) -> None:
@@ -346,7 +346,7 @@ async def test_of_a_look_at_one_record_one_batch_stays_in_memory(engine: Opened)
     await engine.log.append([an_append(thread_id, seq, "x" * 1_000) for seq in range(2_000)], within=20)
     (entry,) = await engine.feed.read(PARTITION, start=0, limit=1)
     assert entry.position.offset == 0
-    assert engine.feed.explained.records <= 100
+    assert engine.feed.cost.records <= 100
 
 
 async def test_more_loads_than_places_wait_for_their_turn(engine: Opened) -> None:
@@ -411,5 +411,5 @@ async def test_a_reader_of_many_partitions_fetches_each_record_once(engine: Open
             found[partition] += offsets_of(entries)
             starts[partition] = entries[-1].position.offset + 1
     assert found == {partition: list(range(60)) for partition in starts}
-    assert feed.explained.records == 3 * 60
+    assert feed.cost.records == 3 * 60
     assert all(later == earlier + 1 for offsets in found.values() for earlier, later in pairwise(offsets))
