@@ -68,7 +68,10 @@ async def compared_with_export(
         for here in rollout.after(event, done):
             if item is not None and _is_same(item, here):
                 item = next(lines.items, None)
-                stored, is_export = stored + (not said_here), is_export or said_here
+                if said_here:
+                    is_export = True
+                else:
+                    stored += 1
             elif item is not None and not said_here:
                 return Comparison(True, stored, is_export=is_export)
     return Comparison(False, stored, item, is_export)

@@ -237,8 +237,10 @@ class Importer:
             told = told.beyond(taken.before)
         due = takeover(told, names, before=taken.before, after=taken.after)
         await self._say(taken.thread_id, due, at=lines.at * 1_000)
-        note = "; ".join([f"a copy of thread {lines.thread_id}"] * (taken.outcome is Outcome.FORKED) + due.in_words())
-        return Imported(file, taken.outcome, taken.thread_id, taken.added, tuple(lines.bad_lines), note)
+        notes = due.in_words()
+        if taken.outcome is Outcome.FORKED:
+            notes.insert(0, f"a copy of thread {lines.thread_id}")
+        return Imported(file, taken.outcome, taken.thread_id, taken.added, tuple(lines.bad_lines), "; ".join(notes))
 
     async def _say(self, thread_id: ThreadId, due: Takeover, *, at: int) -> None:
         """Send the commands; `at` is what they bear as their time, in microseconds."""

@@ -121,7 +121,8 @@ class KafkaFeed:
 
     async def replay(self, thread_id: ThreadId, *, start: int, stop: int) -> AsyncIterator[Sequence[Entry]]:
         partition, key = self.partition_of(thread_id), key_of(thread_id)
-        self.cost.replays += start == 0 < stop
+        if start == 0 and stop > 0:
+            self.cost.replays += 1
         while start < stop:
             async with self._place():
                 chunk = await self._chunk(partition, start, size=_SEQUENTIAL_BYTES, stop=stop, key=key)
