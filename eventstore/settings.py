@@ -52,7 +52,7 @@ class Settings(BaseModel):
 
     @property
     def is_cluster(self) -> bool:
-        """Whether log and views are kept by servers."""
+        """Whether the log is on Kafka, and its views are in Redis."""
         return self.log.startswith("kafka:")
 
     @property

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from eventstore.settings import PREFIX, Settings
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -35,6 +37,12 @@ def test_every_test_that_keeps_a_promise_is_there() -> None:
     assert len(named) >= 9
     for file, test in named:
         assert re.search(rf"def {test}\b", (ROOT / file).read_text("utf-8")), f"{file} has no {test}"
+
+
+def test_every_setting_is_told() -> None:
+    told = set(re.findall(r"EVENTSTORE_[A-Z_]+", README))
+
+    assert {PREFIX + name.upper() for name in Settings.model_fields} == told
 
 
 @pytest.mark.parametrize("package", ["eventstore", "projections"])
