@@ -270,7 +270,7 @@ async def _verified(cluster: Cluster, *, within: float) -> bool:
 async def open_cluster(settings: Settings, *, needs_views: bool = True) -> AsyncIterator[Cluster]:
     """Open a topic and the Redis with its views; a topic whose partitions were changed is refused.
 
-    A Redis that is away is an error for who `needs_views`; others are connected once it is there.
+    With `needs_views`, a Redis that is away is an error; otherwise it is connected to once it is there.
     """
     with _the_extra():
         from eventstore.kafka.feed import KafkaFeed

@@ -103,7 +103,7 @@ class Projector:
     async def check(self) -> None:
         """See whether the views are where this projector left them; if they are not, begin anew from where they are.
 
-        For who follows a log that gives nothing: views that were lost would else be missed only with the next event.
+        For who follows a log that gives nothing: lost views would otherwise go unnoticed until the next event.
 
         Raises:
             ViewsUnavailable: The views cannot be read, or are gone.

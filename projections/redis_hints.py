@@ -30,7 +30,7 @@ class Hints:
         self._listening: asyncio.Task[None] | None = None
 
     def next(self, partition: int) -> asyncio.Future[None]:
-        """Return what is done at the partition's next hint. Ask before reading, and no hint is lost in between."""
+        """Return a future that the partition's next hint resolves. Ask before reading, or a hint may be missed."""
         loop = asyncio.get_running_loop()
         if partition not in self._wanted:
             self._wanted.add(partition)

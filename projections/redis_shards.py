@@ -134,7 +134,7 @@ class Shards:
     async def _connect(self) -> Redis | RedisCluster:
         async with asyncio.timeout(self._within):
             # Kept here: whoever waits for it may have been cancelled by then.
-            self._client = await _connected(self._url, self.address, self._within)
+            self._client = await _client_of(self._url, self.address, self._within)
         return self._client
 
     def key(self, partition: int) -> str:
@@ -242,7 +242,7 @@ async def open_shards(url: str, name: str, *, within: float = 30.0, needed: bool
         await shards.close()
 
 
-async def _connected(url: str, address: str, within: float) -> Redis | RedisCluster:
+async def _client_of(url: str, address: str, within: float) -> Redis | RedisCluster:
     settings: dict[str, Any] = {
         # None: with one, redis-py waits for each write by `asyncio.wait_for`, which before Python 3.12 may swallow a
         # cancellation. Every call has a deadline around it.

@@ -41,7 +41,7 @@ class Told:
         return kind is asyncio.CancelledError and self._come.done()
 
     def begun(self) -> asyncio.Future[None]:
-        """Return what is done once one of them has come; from now on none cancels the block."""
+        """Return a future that one of them resolves; from now on none cancels the block."""
         self._beginning = None
         return self._come
 

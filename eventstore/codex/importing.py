@@ -93,10 +93,10 @@ class _Asked(NamedTuple):
 
     fork: bool
     heard: dict[ThreadId, RolloutFile]
-    """The file that was heard on each thread."""
+    """Which file speaks for each thread's name and archived state: the first that lies in a home."""
 
     def told(self, file: RolloutFile, of: ThreadId, to: ThreadId) -> Told:
-        """Return what the file's home says of a thread to the one here, if no other file was heard on it."""
+        """Return what the file's home says of its thread to the one here; nothing if another file speaks for that."""
         is_heard = file.home is None or self.heard.setdefault(to, file) is file
         return file.told(of) if is_heard else Told()
 

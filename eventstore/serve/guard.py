@@ -35,7 +35,10 @@ class Guard(grpc.aio.ServerInterceptor):
     """Stands before a server's services."""
 
     def __init__(self, metrics: ServerMetrics, *, most: int, within: float, bearers: Bearers | None) -> None:
-        """Let at most `most` calls in at once, whose requests come `within` seconds; only `bearers`, if any."""
+        """Let at most `most` calls in at once, only those of `bearers` if these are given.
+
+        A call's request has to arrive within `within` seconds.
+        """
         self._metrics = metrics
         self._within = within
         self._bearers = bearers

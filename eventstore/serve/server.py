@@ -65,9 +65,9 @@ class Limits:
     largest: int = 64 * MIB
     """Bytes of one request: a fork sends the whole history of its source."""
     unstored: int = 256 * MIB
-    """Bytes that are kept for threads of which nothing is stored yet; one request more may come upon them."""
+    """Bytes kept for threads of which nothing is stored yet; the last request may go beyond them."""
     unverified: int = 256 * MIB
-    """Bytes that are kept of what was appended to stored ones and is not known to count; one request more likewise."""
+    """Bytes kept of what was appended to stored threads and is not known to count; the last request may go beyond."""
 
 
 @dataclass(frozen=True, slots=True)
