@@ -21,10 +21,10 @@ _LEAVE_WITHIN = 10.0
 """Seconds that a worker has to finish its steps and leave its group when it is told to end."""
 
 
-class Told:
-    """Whether SIGTERM, SIGHUP or Ctrl-C has come, which do nothing else in the block.
+class EndSignals:
+    """SIGTERM, SIGHUP and Ctrl-C: they end the block in good order, and do nothing else meanwhile.
 
-    While the block begins they cancel it, for what it waits for may never come. It ends in good order either way.
+    While the block begins they cancel it, for what it waits for may never come. Then they resolve what `begun` returns.
     """
 
     def __enter__(self) -> Self:

@@ -167,14 +167,14 @@ async def _serve(plan: _Plan) -> int:
     import structlog
     from prometheus_client import CollectorRegistry
 
-    from eventstore.cli.running import Told
+    from eventstore.cli.running import EndSignals
     from eventstore.serve.server import serving
     from eventstore.wiring import open_parts
 
     log = structlog.get_logger("eventstore.serve")
     registry = CollectorRegistry()
     async with AsyncExitStack() as ends:
-        told = ends.enter_context(Told())
+        told = ends.enter_context(EndSignals())
         parts = await ends.enter_async_context(open_parts(plan.settings))
         working = await _worker_beside(parts, plan, registry, ends) if plan.with_worker else None
         served = await ends.enter_async_context(

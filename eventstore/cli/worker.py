@@ -54,14 +54,14 @@ async def _work(
 
     import structlog
 
-    from eventstore.cli.running import Told, beating, working
+    from eventstore.cli.running import EndSignals, beating, working
     from eventstore.wiring import open_cluster
     from projections.metrics import Metrics
     from projections.monitoring import Pulse, monitored
 
     log = structlog.get_logger("eventstore.worker")
     async with AsyncExitStack() as ends:
-        told = ends.enter_context(Told())
+        told = ends.enter_context(EndSignals())
         cluster = await ends.enter_async_context(open_cluster(settings))
         metrics, pulse = Metrics(), Pulse()
         await ends.enter_async_context(beating(pulse))
