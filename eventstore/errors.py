@@ -7,7 +7,10 @@ once, at an engine's edge. Texts that other programs match on are the contract's
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_LONGEST_QUOTED: Final = 60
+"""Characters of a wrong text that the sentence about it repeats."""
 
 
 class EventStoreError(Exception):
@@ -130,3 +133,8 @@ class TopicMisconfigured(Broken):
 
 class ViewsAheadOfLog(Broken):
     """The views have folded events which the log does not hold."""
+
+
+def quoted(text: str) -> str:
+    """Return a wrong text as the sentence about it repeats it: in quotes, and no more than its beginning."""
+    return repr(text[:_LONGEST_QUOTED])

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from eventstore.admission import Admitted
 from eventstore.documents.items import Position, StoredItem
-from eventstore.errors import InvalidRequest, LogTruncated, UnknownThread, UnreadableEvent
+from eventstore.errors import InvalidRequest, LogTruncated, UnknownThread, UnreadableEvent, quoted
 from eventstore.events import Item, items_of
 from eventstore.ids import ThreadId
 from eventstore.judging import Judged, judge, owner
@@ -27,8 +27,6 @@ _RECORDS_AT_A_TIME = 256
 """Indexed records fetched together: bounds the memory of a streaming read."""
 _ITEMS_AT_A_TIME = 16_384
 """Items whose places a streaming read knows at a time."""
-_SHOWN = 60
-"""Characters of a wrong text that are repeated in the sentence about it."""
 _LONGEST_VERSION = 18
 """Digits: Python refuses to read a number of thousands of them."""
 
@@ -56,7 +54,7 @@ class AsOf:
         at = micros(text)
         if at is None:
             raise InvalidRequest(
-                f"{text[:_SHOWN]!r} is neither a version nor a time; give e.g. 12 or 2026-05-01T12:00:00Z"
+                f"{quoted(text)} is neither a version nor a time; give e.g. 12 or 2026-05-01T12:00:00Z"
             )
         return cls(micros=at)
 

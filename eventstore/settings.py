@@ -13,15 +13,13 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eventstore.documents.fields import is_utf8
-from eventstore.errors import InvalidRequest
+from eventstore.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from eventstore.kafka.url import KafkaUrl
     from eventstore.remote.url import RemoteUrl
 
 PREFIX = "EVENTSTORE_"
-_SHOWN = 60
-"""Characters of a wrong URL that are repeated in the sentence about it."""
 _MEMORY = ":memory:"
 """In place of a path: no file, and gone with the store."""
 _TEXTS = frozenset({"log", "views", "actor"})
@@ -143,10 +141,10 @@ class SqliteUrl:
         scheme, colon, rest = url.partition(":")
         if scheme != "sqlite" or not colon:
             # The rest of it may hold a password.
-            shown = f"{scheme[:_SHOWN]}:…" if colon else url[:_SHOWN]
+            shown = f"{scheme}:…" if colon else url
             raise InvalidRequest(
-                f"{shown!r} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db, kafka://HOST:PORT/TOPIC, "
-                "or grpc://HOST:PORT"
+                f"{quoted(shown)} is not a URL of a store; give sqlite:PATH, e.g. sqlite:agent.db, "
+                "kafka://HOST:PORT/TOPIC, or grpc://HOST:PORT"
             )
         path, _, query = rest.partition("?")
         for name, _ in parse_qsl(query, keep_blank_values=True):

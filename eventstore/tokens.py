@@ -12,10 +12,7 @@ from functools import lru_cache
 from zlib import crc32
 
 from eventstore.documents.items import Position
-from eventstore.errors import InvalidRequest
-
-_SHOWN = 60
-"""Characters of a wrong token that are repeated in the sentence about it."""
+from eventstore.errors import InvalidRequest, quoted
 
 
 @lru_cache(maxsize=64)
@@ -80,6 +77,4 @@ def _read(token: str) -> tuple[str, dict[int, int]]:
             return log, {int(partition): int(offset) for partition, offset in pairs}
     except ValueError:
         pass  # not base64, not text, not numbers
-    raise InvalidRequest(
-        f"{token[:_SHOWN]!r} is no consistency token; give one as an append or a command has returned it"
-    )
+    raise InvalidRequest(f"{quoted(token)} is no consistency token; give one as an append or a command has returned it")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
-from eventstore.errors import InvalidRequest
+from eventstore.errors import InvalidRequest, quoted
 
 _LONGEST_PORT: Final = 5
 """Digits of a port."""
@@ -30,7 +30,7 @@ class Address:
         host, colon, port = text.rpartition(":")
         is_port = port.isascii() and port.isdecimal() and len(port) <= _LONGEST_PORT and int(port) < 65_536
         if not is_port or (colon and not host):
-            raise InvalidRequest(f"{text!r} is no address to listen at; give PORT or HOST:PORT")
+            raise InvalidRequest(f"{quoted(text)} is no address to listen at; give PORT or HOST:PORT")
         return cls(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port))
 
     @property

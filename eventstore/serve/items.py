@@ -10,13 +10,11 @@ import orjson
 
 from eventstore.codex.payloads import members
 from eventstore.documents.items import RolloutItem, StoredItem, parsed_item
-from eventstore.errors import InvalidRequest
+from eventstore.errors import InvalidRequest, quoted
 from eventstore.jsontext import MalformedJson
 
 _OWN_LAYOUT: Final = re.compile(r'\{"type":"(\w+)","payload":', re.ASCII)
 """The beginning of an item as Codex writes it; the payload and a brace follow."""
-_SHOWN: Final = 60
-"""Characters of a wrong text that are repeated in the sentence about it."""
 
 
 def item_of(text: str) -> RolloutItem:
@@ -51,7 +49,7 @@ def _of_any_layout(text: str) -> RolloutItem:
         found = {part.key: part.text for part in members(text)}
         kind = json.loads(found.get("type", "null"))
     except (MalformedJson, ValueError) as exc:
-        raise InvalidRequest(f"{text[:_SHOWN]!r} is no item: {exc}") from exc
+        raise InvalidRequest(f"{quoted(text)} is no item: {exc}") from exc
     if not isinstance(kind, str) or found.keys() != {"type", "payload"}:
-        raise InvalidRequest(f'{text[:_SHOWN]!r} is no item: it takes {{"type": text, "payload": JSON value}}')
+        raise InvalidRequest(f'{quoted(text)} is no item: it takes {{"type": text, "payload": JSON value}}')
     return parsed_item(kind, found["payload"])

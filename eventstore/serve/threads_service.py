@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from eventstore.audit import audit
 from eventstore.documents.items import Position, StoredItem
 from eventstore.documents.params import ArchiveThreadParams, DeleteThreadParams
-from eventstore.errors import InvalidRequest, LogUnavailable
+from eventstore.errors import InvalidRequest, LogUnavailable, quoted
 from eventstore.ids import ThreadId, parse_thread_id
 from eventstore.serve.answered import (
     event_message,
@@ -149,7 +149,7 @@ class Threads:
     async def find(self, request: pb.FindThreadsRequest) -> pb.Found:
         if not 0 < len(request.prefix) <= _ID_DIGITS or not all(digit in hexdigits for digit in request.prefix):
             raise InvalidRequest(
-                f"{request.prefix[:60]!r} is not the beginning of a thread id: give 1 to {_ID_DIGITS} hex digits"
+                f"{quoted(request.prefix)} is not the beginning of a thread id: give 1 to {_ID_DIGITS} hex digits"
             )
         async with self._reading(request) as store:
             return pb.Found(thread_ids=await store.matching(request.prefix, deleted=request.deleted))
