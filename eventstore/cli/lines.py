@@ -117,6 +117,7 @@ class Incoming:
             self._chunks.put(chunk)
             with suppress(RuntimeError):  # the loop is closed: nobody listens any more
                 self._loop.call_soon_threadsafe(self._arrived.set)
+        os.close(self._file)
 
 
 def item_of(line: Line) -> RolloutItem:
@@ -153,6 +154,7 @@ def tell_a_typist() -> None:
 
 
 def _input_file() -> int:
+    """Return a descriptor of its own: the reading may outlast the command, and then its number be another file's."""
     if sys.stdin is None:
         raise nothing_came()
-    return sys.stdin.fileno()
+    return os.dup(sys.stdin.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from eventstore.cli import main
+from eventstore.cli.lines import Incoming
 from tests.cli.conftest import CommandLine, serving, terminal
 from tests.conftest import EXAMPLE_HOME
 from tests.support.commands import asked, said, texts
@@ -351,3 +353,21 @@ def test_a_token_of_another_store_is_refused_and_so_is_what_is_none(
         ended = cli(command, *([] if command == "list" else [thread]), "--at-least", token)
         assert (2, "") == (ended.code, ended.out)
         assert says in ended.err
+
+
+async def test_input_is_read_for_one_command_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reading of a command that has ended goes on, and its descriptor's number may be another file's by then."""
+    one, to_one = os.pipe()
+    with os.fdopen(one, "rb") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        lines = Incoming().batches(lines=1, size=1)
+    other, to_other = os.pipe()
+    os.write(to_one, b"of the one\n")
+    assert [line.text for line in await anext(lines)] == [b"of the one"]
+    os.write(to_other, b"of the other\n")
+    await asyncio.sleep(0.05)
+    os.set_blocking(other, False)
+
+    assert (other, os.read(other, 64)) == (one, b"of the other\n")
+    for end in (to_one, to_other, other):
+        os.close(end)
