@@ -25,6 +25,8 @@ from tests.support.threads import a_live_thread, say_and_flush
 ASK_AFTER, ANSWER_WITHIN = 0.5, 1.0
 SOON = 10.0
 """Seconds in which it has to be noticed here, on a busy machine."""
+SLOW = ANSWER_WITHIN / 2
+"""Seconds until the first byte comes: less than a sign of life may take."""
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +84,14 @@ async def test_a_follower_that_is_stopped_is_noticed(rig: Rig) -> None:
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_a_server_that_is_slow_to_greet_is_not_taken_for_gone(rig: Rig) -> None:
+    """As one is that is far away, or on a busy machine: TLS alone takes several ways there and back."""
+    thread_id = await a_live_thread(rig.store)
+    async with relay_to(rig.server.address.port) as relay:
+        relay.block()
+        asyncio.get_running_loop().call_later(SLOW, relay.unblock)
+        async with open_remote(RemoteUrl(f"127.0.0.1:{relay.address}"), within=SOON) as store:
+            assert ["ThreadCreated", "ItemsAppended"] == [event.kind async for event in store.events(thread_id)]
+        assert 1 == relay.passed

@@ -27,6 +27,10 @@ class Relay:
         """Let no byte through any more; connections stay open."""
         self._flowing.clear()
 
+    def unblock(self) -> None:
+        """Let what was held through, and all that comes."""
+        self._flowing.set()
+
     async def lead_to(self, port: int) -> None:
         """Break all connections, and lead fresh ones elsewhere."""
         self.port = port
