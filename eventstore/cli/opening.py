@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def with_store(
     Raises:
         InvalidRequest: A setting is wrong, or names a file that is not there.
     """
-    from eventstore.wiring import open_parts
+    from eventstore.wiring import Embedded, open_parts
 
     settings = settings_of(context)
     if not makes_it:
@@ -90,6 +91,8 @@ def with_store(
 
     async def opened() -> int:
         async with open_parts(settings) as parts:
+            if isinstance(parts, Embedded) and (was := parts.file.migrated_from) is not None:
+                print(f"{parts.file.path} is of the newest format now; as it was: {was}", file=sys.stderr)
             return await work(parts) or 0
 
     return run_cancellable(opened())

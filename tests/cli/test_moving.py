@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from eventstore.sqlite import migrations
 from tests.cli.conftest import CommandLine
 from tests.conftest import EXAMPLE_HOME
 from tests.support.commands import ARCHIVED, NAMED, PAGINATED, asked, rollout, said, texts
@@ -180,6 +181,15 @@ def test_a_backup_opens_as_a_store(example: CommandLine, tmp_path: Path) -> None
     copy = example.on(target)
     assert copy.done("list").out == listed
     assert copy.done("verify").code == 0
+
+
+def test_where_a_file_of_an_older_format_was_copied_to_is_told(
+    example: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrades = [*migrations.shipped(), "CREATE TABLE second (n INTEGER)"]
+    monkeypatch.setattr(migrations, "shipped", lambda: upgrades)
+    told = f"{example.path} is of the newest format now; as it was: {example.path}.format-1.backup\n"
+    assert [example("list").err, example("list").err] == [told, ""]
 
 
 def test_a_backup_replaces_nothing(example: CommandLine, tmp_path: Path) -> None:
