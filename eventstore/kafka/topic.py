@@ -27,6 +27,9 @@ MIN_INSYNC: Final = 2
 _UNHEARD_OF_FOR: Final = 1.0
 """Seconds in which a broker may not have heard of a new topic yet."""
 _AGAIN_AFTER: Final = 0.05
+_LOOKED_AT: Final = 48
+"""Records, of all partitions together, whose keys tell whether the number of partitions was changed: of those of one
+thread each, half stay where they are when it is doubled."""
 _FOR_EVER: Final = "-1"
 _ANY_TIME: Final = str(2**63 - 1)
 SETTINGS: Final[Mapping[str, str]] = {
@@ -190,14 +193,14 @@ def _wrong_settings(settings: Mapping[str, str]) -> list[Finding]:
 
 
 async def misplaced_key(reader: KafkaReader) -> str | None:
-    """Say what is wrong if a partition's first or last record is not where its key belongs.
+    """Say what is wrong if one of the records that are looked at is not where its key belongs.
 
     That is so after the number of partitions was changed: a thread's events would go on in another partition.
 
     Raises:
         LogUnavailable: A partition cannot be read.
     """
-    found = await asyncio.gather(*(_ends_of(reader, partition) for partition in range(reader.partitions)))
+    found = await asyncio.gather(*(_some_of(reader, partition) for partition in range(reader.partitions)))
     for partition, records in enumerate(found):
         for record in records:
             if thread_of(record.key) is None:
@@ -213,15 +216,15 @@ async def misplaced_key(reader: KafkaReader) -> str | None:
     return None
 
 
-async def _ends_of(reader: KafkaReader, partition: int) -> list[LoggedRecord]:
-    """Return the partition's first and last record, as far as there are any."""
+async def _some_of(reader: KafkaReader, partition: int) -> list[LoggedRecord]:
+    """Return the partition's first and last record, and some in between where there are few partitions."""
     beginning, end = await asyncio.gather(reader.beginning(partition), reader.end(partition))
-    if beginning == end:
-        return []
-    first, last = await asyncio.gather(
-        reader.chunk(partition, beginning, size=1, stop=beginning + 1), reader.chunk(partition, end - 1, size=1)
+    looks = max(2, _LOOKED_AT // reader.partitions)
+    places = (
+        {beginning + (end - 1 - beginning) * look // (looks - 1) for look in range(looks)} if beginning < end else ()
     )
-    return [*first.records[:1], *last.records[-1:]]
+    chunks = await asyncio.gather(*(reader.chunk(partition, place, size=1, stop=place + 1) for place in places))
+    return [record for chunk in chunks for record in chunk.records]
 
 
 async def _ends(reader: KafkaReader) -> list[tuple[int, int]]:

@@ -89,6 +89,16 @@ async def test_a_changed_number_of_partitions_is_found_by_its_keys(engine: Opene
     assert "the number of partitions was changed" in worst.what
 
 
+async def test_it_is_found_where_the_first_and_the_last_record_stay_in_their_places(kafka: Topics) -> None:
+    stays, moves = a_thread(0, 2), a_thread(1, 2)
+    async with opened(await made(kafka.url(), partitions=1)) as engine:
+        for thread_id in (stays, moves, stays):
+            await engine.log.append([an_append(thread_id, seq) for seq in range(60)], within=20)
+        await grown(engine.url, 2)
+    async with opened(engine.url) as other:
+        assert "belongs into partition 1 of 2" in str(await topic.misplaced_key(other.reader))
+
+
 async def test_who_had_it_open_goes_on_as_before_until_a_producer_has_to_be_replaced(engine: Opened) -> None:
     """Then it is refused: who opened the topic later looks for the thread elsewhere."""
     event = an_append(a_thread(2, 3), 0)
