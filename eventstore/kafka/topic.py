@@ -160,6 +160,14 @@ def judged(facts: TopicFacts) -> list[Finding]:
                 loses=False,
             )
         )
+    elif min_insync >= replicas:
+        findings.append(
+            Finding(
+                f"min.insync.replicas is {min_insync} of {replicas}; set it to {replicas - 1}, or a lost broker stops "
+                "all appends",
+                loses=False,
+            )
+        )
     cut = [partition for partition in facts.partitions if partition.beginning > 0]
     if cut:
         findings.append(

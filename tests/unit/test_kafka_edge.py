@@ -170,6 +170,7 @@ def test_larger_records_than_needed_are_no_harm_and_an_unknown_setting_is_not_ju
             True,
         ),
         (GOOD.partitions[0], {"min.insync.replicas": "1"}, "min.insync.replicas is 1; set it to 2", False),
+        (GOOD.partitions[0], {"min.insync.replicas": "3"}, "min.insync.replicas is 3 of 3; set it to 2", False),
     ],
 )
 def test_what_ails_partitions_is_found_and_said_how_to_mend(
