@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from aiokafka import errors as kafka
 from aiokafka.conn import create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
 from eventstore.errors import EventStoreError, LogUnavailable, TopicMisconfigured
 from eventstore.kafka.url import KafkaUrl
@@ -79,6 +82,28 @@ def _said(exc: Exception) -> str:
         return str(exc) or type(exc).__name__
     # One of Python's own says little without its name: a KeyError no more than the key.
     return repr(exc)
+
+
+def make_no_topics(client: Any) -> None:
+    """Keep one of aiokafka's clients from having a topic made by asking about it, as brokers do by default.
+
+    A mistyped name, or a topic that was deleted, would be one of the brokers' own settings, which lose threads.
+    """
+    connected = client._get_conn
+
+    async def guarded(*node: Any, **group: Any) -> Any:
+        connection = await connected(*node, **group)
+        if connection is not None and "send" not in vars(connection):
+            connection.send = partial(_sent, connection.send)
+        return connection
+
+    client._get_conn = guarded
+
+
+def _sent(send: Callable[..., Any], request: Any, *more: Any, **named: Any) -> Any:
+    if isinstance(request, MetadataRequest):
+        request._allow_auto_topic_creation = False
+    return send(request, *more, **named)
 
 
 class _Quiet(logging.Filter):

@@ -19,7 +19,7 @@ from eventstore.documents.items import Position
 from eventstore.errors import LogUnavailable
 from eventstore.kafka.ahead import Ahead
 from eventstore.kafka.batches import Unread
-from eventstore.kafka.edge import quieten, translated
+from eventstore.kafka.edge import make_no_topics, quieten, translated
 from eventstore.kafka.feed import KafkaFeed
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import entry_of
@@ -168,6 +168,7 @@ class KafkaGroup(KafkaFollower):
             # The client leaves a group whose member fetches nothing for so long, and never comes back by itself.
             max_poll_interval_ms=_NEVER_MS,
         )
+        make_no_topics(self._consumer._client)
         self._consumer.subscribe([self._url.topic], listener=_Listener(self, member))
         try:
             async with asyncio.timeout(within):

@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from eventstore.errors import LogTruncated, LogUnavailable
 from eventstore.kafka.batches import batches_of
-from eventstore.kafka.edge import quieten, refusal, translated
+from eventstore.kafka.edge import make_no_topics, quieten, refusal, translated
 from eventstore.kafka.link import Link
 from eventstore.kafka.records import LoggedRecord
 from eventstore.kafka.url import KafkaUrl
@@ -84,6 +84,7 @@ class KafkaReader:
         """
         settings = self._url.client_settings()
         self._client = AIOKafkaClient(**settings)
+        make_no_topics(self._client)
         self._connection_settings = {name: value for name, value in settings.items() if name != "bootstrap_servers"}
         quieten()
         try:

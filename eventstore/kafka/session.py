@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka
 
 from eventstore.errors import EventStoreError, TopicMisconfigured
-from eventstore.kafka.edge import quieten, translated
+from eventstore.kafka.edge import make_no_topics, quieten, translated
 from eventstore.kafka.records import OwnRecord
 from eventstore.kafka.url import KafkaUrl
 
@@ -65,6 +65,7 @@ class Session:
             linger_ms=0,
             max_batch_size=_BATCH_BYTES,
         )
+        make_no_topics(self._producer.client)
         self._accumulator = self._producer._message_accumulator
         # Or an outage longer than a request fails batches whose sequence numbers are spent, which the broker then never
         # forgives. Deadlines are kept elsewhere.

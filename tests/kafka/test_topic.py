@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from time import monotonic
 
@@ -14,11 +14,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from eventstore.errors import EventStoreError, InvalidRequest, LogUnavailable, TopicMisconfigured
 from eventstore.ids import new_thread_id
 from eventstore.kafka import topic
+from eventstore.kafka.group import KafkaGroup
 from eventstore.kafka.log import KafkaLog
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.topic import SETTINGS, PartitionFacts
 from eventstore.kafka.url import KafkaUrl
-from tests.support.services import Topics
+from tests.support.services import StartKafka, Topics
 from tests.support.topics import Opened, a_thread, an_append, made, opened, stranger
 
 
@@ -126,6 +127,46 @@ async def test_a_missing_topic_is_told_by_everything(kafka: Topics) -> None:
         with pytest.raises(TopicMisconfigured, match=f"there is no topic {url.topic} at {url.where}"):
             await call
         assert monotonic() - began < 10
+
+
+class Idle:
+    """A member that works on nothing."""
+
+    async def take(self, partitions: Collection[int]) -> None:
+        return
+
+    async def let_go(self) -> None:
+        return
+
+
+async def test_no_topic_is_made_by_asking_about_it(own_kafka: StartKafka) -> None:
+    """Though brokers make one by default: of one partition, and what is in it is deleted after a week."""
+    kafka = await own_kafka(settings={"auto.create.topics.enable": "true"})
+    mistyped = KafkaUrl.parse(f"kafka://{kafka.bootstrap}/mistyped")
+    with pytest.raises(TopicMisconfigured, match="there is no topic mistyped"):
+        await KafkaReader(mistyped, within=20).open()
+    url = await made(f"kafka://{kafka.bootstrap}/deleted")
+    async with opened(url) as engine, an_admin(url) as admin:
+        await engine.log.append([an_append(new_thread_id(), 0)], within=20)
+        group = KafkaGroup(url, engine.feed)
+        await group.join(Idle(), group="a-group", within=20)
+        session = engine.log._producer._session
+        assert session is not None
+        clients = engine.reader._client, session._producer.client, group._consumer._client
+        for client in clients:
+            # A producer's may ask about all topics there are instead.
+            await client.add_topic(url.topic)
+        await admin.delete_topics([url.topic])
+        for client in clients:
+            async with asyncio.timeout(20):
+                while url.topic in client.cluster.topics():
+                    await client.force_metadata_update()
+                # Asked about a topic that it has heard is gone, a broker makes it anew.
+                await client.force_metadata_update()
+        with pytest.raises(TopicMisconfigured):
+            await engine.log.append([an_append(new_thread_id(), 0)], within=20)
+        assert {mistyped.topic, url.topic}.isdisjoint(await admin.list_topics())
+        await group.close(within=5)
 
 
 async def opening_a_reader(url: KafkaUrl, within: float) -> None:

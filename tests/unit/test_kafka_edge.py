@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
+from aiokafka.protocol.metadata import MetadataRequest
 
 from eventstore.errors import EventStoreError, LogUnavailable, TopicMisconfigured
 from eventstore.kafka.edge import REFUSALS, quieten, translated
@@ -100,6 +101,8 @@ async def test_what_is_private_in_aiokafka_is_still_there() -> None:
         assert callable(producer._sender._send_produce_req)
         assert producer._sender.sender_task is None
         assert producer.client._conns == {}
+        assert callable(producer.client._get_conn)
+        assert MetadataRequest([])._allow_auto_topic_creation is None
     finally:
         await producer.stop()
 
