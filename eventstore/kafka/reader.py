@@ -7,8 +7,10 @@ each jump would throw a fetch away. So this speaks to the partition's leader by 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain, starmap
 from typing import Any, Final, NamedTuple
 
@@ -94,6 +96,12 @@ class KafkaReader:
                 await self._client.add_topic(self._url.topic)
         except BaseException as exc:
             await self.close()
+            if isinstance(exc, kafka.NodeNotReadyError):
+                brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in self._client.cluster.brokers())
+                raise LogUnavailable(
+                    f"{self._url.where} answers and says that the brokers are at {brokers}, where none can be reached; "
+                    "see their advertised.listeners, or try again later"
+                ) from exc
             if isinstance(exc, TimeoutError | OSError | kafka.KafkaError):
                 raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
             raise
@@ -295,12 +303,22 @@ class KafkaReader:
         except TimeoutError:
             return  # the next attempt says what is wrong
 
+    async def _sent_to_any(self, request: Any) -> Any:
+        """Return what the first broker answers that can be reached; one that was lost is named for a while."""
+        nodes = [broker.nodeId for broker in self._client.cluster.brokers()] or [None]
+        random.shuffle(nodes)
+        *others, last = nodes
+        for node in others:
+            with suppress(kafka.KafkaError):
+                return await self._send(node, request)
+        return await self._send(last, request)
+
     async def _look_up(self) -> int:
         """Return how many partitions the topic has."""
         clock = asyncio.get_running_loop().time
         began = clock()
         while True:
-            response = await self._send(self._client.get_random_node(), MetadataRequest([self._url.topic]))
+            response = await self._sent_to_any(MetadataRequest([self._url.topic]))
             found = response.to_object()
             self.cluster_id = found.get("cluster_id") or ""
             (topic,) = found["topics"]

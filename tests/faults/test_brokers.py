@@ -16,6 +16,7 @@ from time import monotonic
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 
 from compose.services.health import end_all
 from compose.services.kafka import Kafka
@@ -393,6 +394,33 @@ async def test_a_leader_and_then_the_controller_are_killed_under_load(three_brok
         await load.check()
         await load_alone.check()
         assert (alone.replaced, engine.waiting, alone.waiting) == (0, 0, 0)
+
+
+async def test_a_store_is_opened_while_a_broker_that_was_lost_is_still_named(three_brokers: Kafka) -> None:
+    url = await made(f"kafka://{three_brokers.bootstrap}/opened", partitions=PARTITIONS, replicas=3, min_insync=2)
+    async with nothing_left():
+        await killed(three_brokers, three_brokers.nodes[0])
+        named = []
+        for _ in range(20):
+            reader = KafkaReader(url, within=20)
+            await reader.open()
+            named.append(len(reader._client.cluster.brokers()))
+            await reader.close()
+    assert 3 in named
+    await three_brokers.start()
+
+
+async def test_brokers_that_are_elsewhere_than_they_say_are_told_of(
+    kafka: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await made(kafka.url(), partitions=1)
+
+    async def nowhere(*_: object, **__: object) -> None:
+        return
+
+    monkeypatch.setattr(AIOKafkaClient, "_get_conn", nowhere)
+    with pytest.raises(LogUnavailable, match=rf"the brokers are at {url.where}, where none.*advertised\.listeners"):
+        await KafkaReader(url, within=20).open()
 
 
 def leader_of(engine: Opened, partition: int) -> int:
