@@ -115,6 +115,8 @@ class Calls:
         if acting() is None and (name := _certified_name(context.auth_context())) is not None:
             act_as(name)
         call = _Call(method, request, context)
+        # Of a stream that the server cut off the call is gone when it is closed: asking it then crashes the process.
+        client = context.peer()
         begun = time.perf_counter()
         self._metrics.begun()
         try:
@@ -133,7 +135,7 @@ class Calls:
                 milliseconds=round(seconds * 1_000, 3),
                 request_bytes=len(request),
                 reply_bytes=call.reply_bytes,
-                client=context.peer(),
+                client=client,
                 actor=acting(),
             )
 

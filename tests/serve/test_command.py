@@ -14,15 +14,17 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from eventstore import LoadThreadHistoryParams, open_store
 from eventstore.errors import InvalidRequest
 from eventstore.ids import new_thread_id
 from eventstore.serve.address import Address
 from eventstore.serve.codex_service import SERVICE
 from eventstore.serve.protos import codex_thread_store_pb2 as pb
+from eventstore.serve.server import MIB
 from eventstore.settings import Settings
 from eventstore.wiring import open_embedded
 from tests.support.serving import a_server, refusal
-from tests.support.threads import said
+from tests.support.threads import a_cold_thread, said
 from tests.support.wire import CodexWire, told
 
 
@@ -80,6 +82,15 @@ async def test_whoever_tells_it_to_end_has_all_that_it_took_stored(
         await server.end(told_by)
     async with open_embedded(settings) as embedded:
         assert ["not flushed"] == await said(embedded.store, thread)
+
+
+async def test_it_ends_in_good_order_though_a_stream_is_not_read(settings: Settings, tmp_path: Path) -> None:
+    async with open_embedded(settings) as embedded:
+        thread = await a_cold_thread(embedded.store, *["x" * MIB] * 32)
+    async with a_server(settings, tmp_path) as server, open_store(f"grpc://{server.address}") as store:
+        history = store.iter_history(LoadThreadHistoryParams(thread_id=thread))
+        await anext(history)
+        await server.end()
 
 
 def fetched(url: str) -> str:
