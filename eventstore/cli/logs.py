@@ -48,5 +48,11 @@ def begin_logging(*, debug: bool = False) -> None:
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_a_server)
     if debug:
         logging.getLogger("eventstore").setLevel(logging.DEBUG)
+
+
+def _is_of_a_server(record: logging.LogRecord) -> bool:
+    """Say no to what gRPC has to say, with a traceback, of a client that went before it had all of an answer."""
+    return not str(record.msg).startswith("ExecuteBatchError")

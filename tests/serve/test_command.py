@@ -93,6 +93,23 @@ async def test_it_ends_in_good_order_though_a_stream_is_not_read(settings: Setti
         await server.end()
 
 
+async def test_a_client_that_goes_before_it_has_all_is_no_error_of_the_server(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with open_embedded(settings) as embedded:
+        thread = await a_cold_thread(embedded.store, *["x" * MIB] * 32)
+    async with a_server(settings, tmp_path, "--debug") as server:
+        for _ in range(9):
+            async with open_store(f"grpc://{server.address}") as store:
+                await anext(store.iter_history(LoadThreadHistoryParams(thread_id=thread)))
+    lines = [json.loads(line) for line in server.said().splitlines()]
+
+    assert 9 == len(
+        [line for line in lines if (line.get("method"), line.get("status")) == ("ReadHistory", "CANCELLED")]
+    )
+    assert [] == [line for line in lines if line["level"] == "error"]
+
+
 def fetched(url: str) -> str:
     with urllib.request.urlopen(url) as answer:
         return str(answer.read().decode())
