@@ -65,6 +65,15 @@ def translated(exc: Exception, *, topic: str, where: str) -> EventStoreError:
     return LogUnavailable(f"the log at {where} cannot be reached ({_said(exc)}); {check}, or try again later")
 
 
+def elsewhere(client: Any, *, where: str) -> LogUnavailable:
+    """Return the error for brokers that answered a client, and that it does not reach where they say that they are."""
+    brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in client.cluster.brokers())
+    return LogUnavailable(
+        f"{where} answers and says that the brokers are at {brokers}, where none can be reached; see their "
+        "advertised.listeners, or try again later"
+    )
+
+
 async def refusal(url: KafkaUrl) -> Exception | None:
     """Connect to a broker once, and return why that fails: aiokafka's clients say it in their log only."""
     host, _, port = url.servers[0].rpartition(":")

@@ -23,7 +23,7 @@ from aiokafka.structs import TopicPartition
 
 from eventstore.errors import LogTruncated, LogUnavailable
 from eventstore.kafka.batches import batches_of
-from eventstore.kafka.edge import make_no_topics, quieten, refusal, translated
+from eventstore.kafka.edge import elsewhere, make_no_topics, quieten, refusal, translated
 from eventstore.kafka.link import Link
 from eventstore.kafka.records import LoggedRecord
 from eventstore.kafka.url import KafkaUrl
@@ -97,11 +97,7 @@ class KafkaReader:
         except BaseException as exc:
             await self.close()
             if isinstance(exc, kafka.NodeNotReadyError):
-                brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in self._client.cluster.brokers())
-                raise LogUnavailable(
-                    f"{self._url.where} answers and says that the brokers are at {brokers}, where none can be reached; "
-                    "see their advertised.listeners, or try again later"
-                ) from exc
+                raise elsewhere(self._client, where=self._url.where) from exc
             if isinstance(exc, TimeoutError | OSError | kafka.KafkaError):
                 raise translated(exc, topic=self._url.topic, where=self._url.where) from exc
             raise

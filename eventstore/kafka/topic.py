@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from eventstore.errors import InvalidRequest, LogUnavailable, TopicMisconfigured
-from eventstore.kafka.edge import quieten, refusal, translated
+from eventstore.kafka.edge import elsewhere, quieten, refusal, translated
 from eventstore.kafka.reader import KafkaReader
 from eventstore.kafka.records import LARGEST_BATCH, LoggedRecord, partition_of, thread_of
 from eventstore.kafka.url import KafkaUrl
@@ -285,6 +285,8 @@ async def _admin(url: KafkaUrl, within: float) -> AsyncIterator[Any]:
                 raise (await refusal(url)) or exc from exc
             yield admin
     except TimeoutError as exc:
+        if admin._client.cluster.brokers() and not admin._client._conns:
+            raise elsewhere(admin._client, where=url.where) from exc
         raise LogUnavailable(f"the brokers at {url.where} did not answer within {within:g} s; try again") from exc
     except (kafka.KafkaError, OSError) as exc:
         raise translated(exc, topic=url.topic, where=url.where) from exc

@@ -23,6 +23,7 @@ from compose.services.kafka import Kafka
 from compose.services.node import Node, Standing
 from eventstore.errors import LogUnavailable, OutcomeUnknown, TopicMisconfigured
 from eventstore.ids import new_thread_id
+from eventstore.kafka import topic
 from eventstore.kafka.group import KafkaFollower
 from eventstore.kafka.log import KafkaLog
 from eventstore.kafka.reader import KafkaReader
@@ -419,8 +420,12 @@ async def test_brokers_that_are_elsewhere_than_they_say_are_told_of(
         return
 
     monkeypatch.setattr(AIOKafkaClient, "_get_conn", nowhere)
-    with pytest.raises(LogUnavailable, match=rf"the brokers are at {url.where}, where none.*advertised\.listeners"):
+    monkeypatch.setattr("eventstore.kafka.url.REQUEST_WITHIN", 0.5)
+    told = rf"the brokers are at {url.where}, where none can be reached; see their advertised\.listeners"
+    with pytest.raises(LogUnavailable, match=told):
         await KafkaReader(url, within=20).open()
+    with pytest.raises(LogUnavailable, match=told):
+        await topic.create(url, partitions=1, replicas=1, min_insync=1, within=20)
 
 
 def leader_of(engine: Opened, partition: int) -> int:
