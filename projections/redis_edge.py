@@ -52,6 +52,22 @@ def address_of(url: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def check_files(url: str) -> None:
+    """Check that the files which a URL names can be read.
+
+    Raises:
+        InvalidRequest: One of them cannot.
+    """
+    for name, path in parse_qsl(urlsplit(url).query):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as exc:
+            raise InvalidRequest(
+                f"{name}={path} of the views' URL cannot be read ({exc.strerror}); name another"
+            ) from exc
+
+
 def _no_url() -> InvalidRequest:
     # The URL may hold a password.
     return InvalidRequest(

@@ -23,7 +23,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from eventstore.errors import ViewsUnavailable
-from projections.redis_edge import address_of, check_settings, refusal, translated
+from projections.redis_edge import address_of, check_files, check_settings, refusal, translated
 
 Argument: TypeAlias = "bytes | str | int"
 Reply: TypeAlias = "list[Any]"
@@ -87,6 +87,7 @@ class Shards:
         """Connect, unless that was done.
 
         Raises:
+            InvalidRequest: A file that the URL names cannot be read.
             ViewsUnavailable: Nothing answers there in time, or it is not a Redis, or refuses.
             TopicMisconfigured: It is too old, or may drop what is kept there.
         """
@@ -229,7 +230,7 @@ async def open_shards(url: str, name: str, *, within: float = 30.0, needed: bool
     `within` is each call's deadline in seconds. One that is not there when it is not `needed` is connected to later.
 
     Raises:
-        InvalidRequest: It is not the URL of a Redis.
+        InvalidRequest: It is not the URL of a Redis, or names a file that cannot be read.
         ViewsUnavailable: Nothing answers there in time, or it is not a Redis, or refuses.
         TopicMisconfigured: It is too old, or may drop what is kept there.
     """
@@ -243,6 +244,7 @@ async def open_shards(url: str, name: str, *, within: float = 30.0, needed: bool
 
 
 async def _client_of(url: str, address: str, within: float) -> Redis | RedisCluster:
+    check_files(url)
     settings: dict[str, Any] = {
         # None: with one, redis-py waits for each write by `asyncio.wait_for`, which before Python 3.12 may swallow a
         # cancellation. Every call has a deadline around it.

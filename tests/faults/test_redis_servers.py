@@ -68,6 +68,15 @@ async def test_a_port_that_nobody_listens_on_is_named_and_the_password_is_not() 
     assert SECRET not in f"{caught.value!r}{caught.value}"
 
 
+async def test_a_file_of_certificates_that_cannot_be_read_is_named(own: RedisServer) -> None:
+    url = own.url.replace("redis://", f"rediss://:{SECRET}@")
+    with pytest.raises(
+        InvalidRequest, match=r"ssl_ca_certs=/there/is\.none of the views' URL cannot be read"
+    ) as caught:
+        await opened(f"{url}/0?ssl_ca_certs=/there/is.none")
+    assert SECRET not in f"{caught.value!r}{caught.value}"
+
+
 async def test_a_host_that_there_is_not_is_unavailable() -> None:
     with pytest.raises(ViewsUnavailable, match=r"redis://there\.is\.none\.invalid:6379"):
         await opened("redis://there.is.none.invalid")
