@@ -6,14 +6,15 @@ Items keep their payload as JSON text; whoever looks inside parses it then.
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, field_serializer
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from eventstore.documents.fields import Document, Json, ThreadIdField
 from eventstore.errors import InvalidRequest
 from eventstore.events import Item
 from eventstore.jsontext import MalformedJson, dumps, loads, must_be_json
-from eventstore.moments import moment
+from eventstore.moments import moment, rfc_3339
 
 
 class Position(NamedTuple):
@@ -88,6 +89,16 @@ class RolloutItem:
         )
 
     @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe an item to those who read JSON schemas, as web frameworks show them."""
+        return {
+            "type": "object",
+            "properties": {"type": {"type": "string"}, "payload": {}},
+            "required": ["type", "payload"],
+            "additionalProperties": False,
+        }
+
+    @classmethod
     def _validate(cls, value: object) -> "RolloutItem":
         match value:
             case {"type": str(type_), "payload": payload, **rest} if not rest:
@@ -157,9 +168,26 @@ class StoredItem(NamedTuple):
 
 
 class ItemPage(Document):
+    """Items of a thread, in the order that was asked for."""
+
     thread_id: ThreadIdField
     items: tuple[StoredItem, ...]
     next_cursor: str | None = None
+    """The `cursor` of the next page; None if the thread has no more items in this direction now."""
+
+    @field_serializer("items")
+    def _as_objects(self, items: tuple[StoredItem, ...]) -> list[dict[str, Any]]:
+        # As they are, they would be tuples within tuples, and payloads texts of texts.
+        return [
+            {
+                "ordinal": item.ordinal,
+                "position": str(item.position),
+                "at": rfc_3339(item.at),
+                "type": item.type,
+                "payload": item.payload,
+            }
+            for item in items
+        ]
 
 
 class Receipt(NamedTuple):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from eventstore.documents.fields import Document
-from eventstore.documents.items import Position, RolloutItem, StoredItem
+from eventstore.documents.items import ItemPage, Position, RolloutItem, StoredItem
 from eventstore.documents.params import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
@@ -411,6 +411,35 @@ class TestAHistory:
         )
         assert written(thread)["history"] == written(self.HISTORY)
         assert written(thread)["created_at"] == "2026-04-23T17:20:29.115000Z"
+
+
+class TestAPage:
+    PAGE = ItemPage(thread_id=ThreadId(THREAD), items=TestAHistory.HISTORY.items[:1], next_cursor="1")
+
+    def test_is_written_for_those_who_show_it(self) -> None:
+        assert written(self.PAGE) == {
+            "thread_id": THREAD,
+            "items": [
+                {
+                    "ordinal": 0,
+                    "position": "3:41",
+                    "at": "2026-04-23T17:20:29.115000Z",
+                    "type": "session_meta",
+                    "payload": {"id": "x"},
+                }
+            ],
+            "next_cursor": "1",
+        }
+
+    def test_keeps_its_items_in_python(self) -> None:
+        assert self.PAGE.items == TestAHistory.HISTORY.items[:1]
+
+
+def test_an_item_has_a_json_schema() -> None:
+    """Web frameworks describe with it what they take; one that allows nothing is no schema."""
+    properties = AppendThreadItemsParams.model_json_schema()["properties"]
+
+    assert properties["items"]["items"]["required"] == ["type", "payload"]
 
 
 def test_a_thread_has_the_defaults_of_the_contract() -> None:
