@@ -9,6 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as type checkers know it: `typing` takes longer to import than all that is done here
 if TYPE_CHECKING:
+    from eventstore.audit import parse_position
     from eventstore.documents.fields import Json
     from eventstore.documents.items import ItemPage, Position, Receipt, RolloutItem, StoredItem
     from eventstore.documents.params import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         UpdateThreadMetadataParams,
     )
     from eventstore.documents.patch import GitInfoPatch, ThreadMetadataPatch
+    from eventstore.documents.records import EventRecord
     from eventstore.documents.threads import (
         GitInfo,
         HistoryPosition,
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "audit": "parse_position",
     "documents.fields": "Json",
     "documents.items": "ItemPage Position Receipt RolloutItem StoredItem",
     "documents.params": (
@@ -81,6 +84,7 @@ _HOMES = {
         "ThreadEventPersistenceMode ThreadPersistenceMetadata ThreadSortKey UpdateThreadMetadataParams"
     ),
     "documents.patch": "GitInfoPatch ThreadMetadataPatch",
+    "documents.records": "EventRecord",
     "documents.threads": (
         "GitInfo HistoryPosition StoredThread StoredThreadHistory ThreadHistoryMode ThreadMemoryMode ThreadPage "
         "TokenUsage"
@@ -103,6 +107,7 @@ __all__ = [
     "ThreadId",
     "new_thread_id",
     "parse_thread_id",
+    "parse_position",
     # ask
     "AppendThreadItemsParams",
     "ArchiveThreadParams",
@@ -128,6 +133,7 @@ __all__ = [
     "TokenUsage",
     "UpdateThreadMetadataParams",
     # answer
+    "EventRecord",
     "GitInfo",
     "ItemPage",
     "Position",

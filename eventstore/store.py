@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from eventstore.documents.items import ItemPage, Receipt, StoredItem
+from eventstore.documents.items import ItemPage, Position, Receipt, StoredItem
 from eventstore.documents.params import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
@@ -18,6 +18,7 @@ from eventstore.documents.params import (
     ResumeThreadParams,
     UpdateThreadMetadataParams,
 )
+from eventstore.documents.records import EventRecord
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.ids import AnyId
 
@@ -188,10 +189,25 @@ class ThreadStore(Protocol):
         """
         ...
 
-    def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
+    def iter_history(self, params: LoadThreadHistoryParams) -> AsyncGenerator[StoredItem, None]:
         """Yield all items of the thread, in order, in bounded memory.
 
         Raises:
             InvalidRequest: It is unknown, or archived and `include_archived` is false.
+        """
+        ...
+
+    def events(
+        self, thread_id: AnyId | None = None, *, since: Position | None = None, follow: bool = False
+    ) -> AsyncGenerator[EventRecord, None]:
+        """Yield every record of one thread, or of the log, with its verdict, partition by partition.
+
+        With `since` only those of its partition are shown, from there on. With `follow` it goes on as records come,
+        until the store is closed. Whatever is shown, the log is judged from its start, which keeps some 600 bytes a
+        thread.
+
+        Raises:
+            InvalidRequest: `since` is in a partition that the log does not have, or not in the thread's.
+            LogTruncated: The log's beginning is gone, and with it the ground for any verdict.
         """
         ...

@@ -7,13 +7,15 @@ thread take effect in the order in which they were made.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Final
 
 from eventstore.admission import Lifecycle
+from eventstore.audit import audit
 from eventstore.codex.metadata import patch_fields, stored_thread
 from eventstore.commands import Commands, Counted, wrong_version
-from eventstore.documents.items import ItemPage, Receipt, StoredItem
+from eventstore.documents.items import ItemPage, Position, Receipt, StoredItem
 from eventstore.documents.params import (
     AppendThreadItemsParams,
     ArchiveThreadParams,
@@ -28,6 +30,7 @@ from eventstore.documents.params import (
     UpdateThreadMetadataParams,
 )
 from eventstore.documents.patch import ThreadMetadataPatch
+from eventstore.documents.records import EventRecord
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.errors import InvalidRequest, ThreadNotFound, UnknownThread, Unsupported, ViewsBehind
 from eventstore.history import Check, History, readable
@@ -40,6 +43,9 @@ from eventstore.splitting import fields_must_fit
 from eventstore.tokens import checkpoints_of, token_at
 
 _Missing = Callable[[ThreadId], UnknownThread]
+
+_LOOK_EVERY: Final = 0.2
+"""Seconds between two looks for events that came later."""
 
 
 class EventSourcedThreadStore:
@@ -142,7 +148,7 @@ class EventSourcedThreadStore:
             items.extend(batch)
         return StoredThreadHistory.model_construct(thread_id=params.thread_id, items=tuple(items))
 
-    async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
+    async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncGenerator[StoredItem, None]:
         self._life.must_go_on()
         at_least = self._checkpoint(params.thread_id, params.at_least)
         async for batch in self.history.items(params.thread_id, self._history_check(params), at_least=at_least):
@@ -243,6 +249,17 @@ class EventSourcedThreadStore:
             view = found
         readable(thread_id, view.state)
         return stored_thread(thread_id, view.state.summary, view.state.head)
+
+    async def events(
+        self, thread_id: AnyId | None = None, *, since: Position | None = None, follow: bool = False
+    ) -> AsyncGenerator[EventRecord, None]:
+        self._life.must_go_on()
+        named = None if thread_id is None else parse_thread_id(thread_id)
+        every = _LOOK_EVERY if follow else None
+        async with aclosing(audit(self.feed, named, since=since, every=every)) as records:
+            async for record in records:
+                self._life.must_go_on()
+                yield record
 
     @property
     def live_threads(self) -> Collection[ThreadId]:

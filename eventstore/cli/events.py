@@ -11,16 +11,10 @@ from eventstore.cli.printing import local_seconds, one_line, print_json, styled
 from eventstore.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from eventstore.cli.opening import Threads
     from eventstore.cli.printing import Style
-    from eventstore.documents.items import Position
     from eventstore.documents.records import EventRecord
-    from eventstore.ids import ThreadId
 
-_FOLLOW_EVERY = 0.25
-"""Seconds between two looks at the log's end."""
 _COLOURS: dict[str, tuple[Style, ...]] = {"admitted": ("green",), "unreadable": ("bold", "red")}
 
 
@@ -42,7 +36,7 @@ def events(
         begin = None if since is None else parse_position(since)
         thread_id = None if thread is None else await resolve(store, thread, deleted=True)
         came = False
-        async for record in _records(store, thread_id, begin, follow):
+        async for record in store.events(thread_id, since=begin, follow=follow):
             came = True
             if json:
                 print_json(record.model_dump_json(), flush=follow)
@@ -54,17 +48,6 @@ def events(
     if follow and holds_nothing(settings_of(context, threads_suffice=True)):
         raise InvalidRequest("there is nothing to follow yet; eventstore import and eventstore new make a store")
     return with_threads(context, work)
-
-
-def _records(
-    store: Threads, thread_id: ThreadId | None, since: Position | None, follow: bool
-) -> AsyncIterator[EventRecord]:
-    from eventstore.audit import audit
-    from eventstore.threads import EventSourcedThreadStore
-
-    if not isinstance(store, EventSourcedThreadStore):
-        return store.events(thread_id, since=since, follow=follow)
-    return audit(store.feed, thread_id, since=since, every=_FOLLOW_EVERY if follow else None)
 
 
 def schema() -> None:

@@ -9,6 +9,7 @@ class EventRecord(Document):
     """One record of the log with its verdict, for audit."""
 
     position: str
+    """Where it lies, `PARTITION:OFFSET`: `parse_position` reads it."""
     kind: str
     event_id: str | None
     thread_id: str | None
@@ -21,3 +22,4 @@ class EventRecord(Document):
     reason: str | None = None
     """What its sender gave as the reason of an archive, unarchive or delete."""
     items: int = 0
+    """How many items it bears; of an append in several records they count when the last of these does."""

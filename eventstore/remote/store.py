@@ -150,7 +150,7 @@ class RemoteThreadStore:
                 items.extend(map(item_of, batch.items))
         return StoredThreadHistory.model_construct(thread_id=params.thread_id, items=tuple(items))
 
-    async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
+    async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncGenerator[StoredItem, None]:
         self._life.must_go_on()
         async with aclosing(self._history(params, whole=False)) as batches:
             async for batch in batches:
@@ -213,12 +213,12 @@ class RemoteThreadStore:
         return [ThreadId(thread_id) for thread_id in found.thread_ids]
 
     async def events(
-        self, thread_id: ThreadId | None = None, *, since: Position | None = None, follow: bool = False
-    ) -> AsyncIterator[EventRecord]:
-        """Yield every event with its verdict, of one thread or of the log, from a position on if it is given."""
+        self, thread_id: AnyId | None = None, *, since: Position | None = None, follow: bool = False
+    ) -> AsyncGenerator[EventRecord, None]:
         self._life.must_go_on()
+        named = None if thread_id is None else parse_thread_id(thread_id)
         position = None if since is None else message(pb.Position, partition=since.partition, offset=since.offset)
-        request = message(pb.FollowEventsRequest, thread_id=thread_id, since=position, follow=follow)
+        request = message(pb.FollowEventsRequest, thread_id=named, since=position, follow=follow)
         async with aclosing(self._connection.stream("FollowEvents", request, pb.Event, endless=True)) as events:
             async for event in events:
                 yield event_of(event)

@@ -8,7 +8,6 @@ from contextlib import aclosing, asynccontextmanager
 from string import hexdigits
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from eventstore.audit import audit
 from eventstore.documents.items import Position, StoredItem
 from eventstore.documents.params import ArchiveThreadParams, DeleteThreadParams
 from eventstore.errors import InvalidRequest, LogUnavailable, quoted
@@ -50,8 +49,6 @@ _LARGEST_LIST: Final = 10_000
 _BATCH_ITEMS: Final = 500
 _BATCH_BYTES: Final = 256 * 1024
 """The most that one message of a history holds, unless a single item is larger."""
-_LOOK_EVERY: Final = 0.2
-"""Seconds between two looks for events that came later."""
 _ID_DIGITS: Final = 32
 """Hexadecimal digits of a whole id."""
 
@@ -173,8 +170,7 @@ class Threads:
     async def follow_events(self, request: pb.FollowEventsRequest) -> AsyncGenerator[pb.Event, None]:
         thread_id = parse_thread_id(request.thread_id) if request.HasField("thread_id") else None
         since = self._position(request.since) if request.HasField("since") else None
-        every = _LOOK_EVERY if request.follow else None
-        async with aclosing(audit(self._store.feed, thread_id, since=since, every=every)) as records:
+        async with aclosing(self._store.events(thread_id, since=since, follow=request.follow)) as records:
             async for record in _until(self._ending, records):
                 yield event_message(record)
         if self._ending.is_set():

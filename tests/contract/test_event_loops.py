@@ -70,6 +70,7 @@ async def test_every_verb_is_refused_in_another_loop_and_goes_on_in_its_own(stor
         lambda: unarchive(store, cold),
         lambda: delete(store, cold),
         lambda: store.list_threads(ListThreadsParams()),
+        lambda: anext(store.events()),
     ]
 
     for call in calls:

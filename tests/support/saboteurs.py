@@ -7,7 +7,7 @@ opened in processes of their own only (`tests.support.subrun`).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -41,9 +41,10 @@ from eventstore.documents.params import (
     ResumeThreadParams,
     UpdateThreadMetadataParams,
 )
+from eventstore.documents.records import EventRecord
 from eventstore.documents.threads import StoredThread, StoredThreadHistory, ThreadPage
 from eventstore.events import Command, Event, Item
-from eventstore.ids import ThreadId
+from eventstore.ids import AnyId, ThreadId
 from eventstore.ports import Entry, EventLog, ThreadView, ThreadViews
 from eventstore.store import ThreadStore
 from projections import sqlite_views
@@ -107,7 +108,13 @@ class DoNothingStore:
     async def retry_thread(self, thread_id: ThreadId) -> StoredThread:
         return _nothing_known_of(thread_id)
 
-    async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncIterator[StoredItem]:
+    async def iter_history(self, params: LoadThreadHistoryParams) -> AsyncGenerator[StoredItem, None]:
+        return
+        yield
+
+    async def events(
+        self, thread_id: AnyId | None = None, *, since: Position | None = None, follow: bool = False
+    ) -> AsyncGenerator[EventRecord, None]:
         return
         yield
 
