@@ -171,6 +171,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    # What is not loaded yet would be in no completion and no help.
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     from importlib import import_module
 

@@ -43,5 +43,6 @@ def test_what_a_user_asks_with_and_what_he_is_told_is_importable_from_the_packag
 
 
 def test_all_that_the_package_names_is_there() -> None:
+    assert set(eventstore.__all__) <= set(dir(eventstore))
     assert all(getattr(eventstore, name) is not None for name in eventstore.__all__)
     assert len(eventstore.__all__) == len(set(eventstore.__all__))
