@@ -43,6 +43,7 @@ def parse_thread_id(given: AnyId) -> ThreadId:
 
 
 def new_thread_id() -> ThreadId:
+    """Return a fresh id, which sorts behind all that were made before (UUID version 7)."""
     return ThreadId(_uuid7())
 
 

@@ -37,6 +37,8 @@ class ThreadStore(Protocol):
     async def create_thread(self, params: CreateThreadParams) -> None:
         """Make a new live thread; nothing is stored until persist, or flush or shutdown with items queued.
 
+        Until then no reader finds it, here or elsewhere.
+
         Raises:
             InvalidRequest: The thread is live here already, or its source is none of the contract's (§1.5).
         """

@@ -134,7 +134,9 @@ async def open_store(
     """Open the thread store whose log is at `url`, or where the settings say.
 
     The URL is `sqlite:PATH`, `sqlite::memory:`, `kafka://HOST:PORT/TOPIC` with its views at `redis://HOST:PORT/DB`, or
-    `grpc://HOST:PORT` of a server that keeps the store.
+    `grpc://HOST:PORT` of a server that keeps the store. Events bear the name of the `actor`. Leaving the store ends its
+    live threads as discard does: a thread that was created and never flushed is gone; what was appended to a stored one
+    stays.
 
     Raises:
         InvalidRequest: A URL or a setting is wrong.

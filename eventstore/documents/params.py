@@ -23,6 +23,8 @@ _Direction: TypeAlias = Literal["Asc", "Desc"]
 
 
 class ThreadEventPersistenceMode(StrEnum):
+    """Which of Codex's events a live thread keeps: Extended adds what came of commands and tools (contract §3.4)."""
+
     LIMITED = "Limited"
     EXTENDED = "Extended"
 
@@ -38,6 +40,8 @@ class SortDirection(StrEnum):
 
 
 class BaseInstructions(Document):
+    """The instructions that a thread begins with; its session_meta has them."""
+
     text: str
 
 
@@ -50,9 +54,12 @@ class ThreadPersistenceMetadata(Document):
 
 
 class CreateThreadParams(Document):
+    """A new thread. Its session_meta, item 0 of its history, is made of this."""
+
     thread_id: ThreadIdField
     """Chosen by the caller, before anything is stored."""
     forked_from_id: ThreadIdField | None = None
+    """Noted, and nothing else: the items that the fork begins with are appended by the caller."""
     source: SessionSource = "cli"
     base_instructions: BaseInstructions | None = None
     dynamic_tools: tuple[JsonValue, ...] = ()
@@ -89,8 +96,11 @@ class CreateThreadParams(Document):
 
 
 class ResumeThreadParams(Document):
+    """A stored thread that is to be live here."""
+
     thread_id: ThreadIdField
     rollout_path: str | None = None
+    """Accepted for the contract's sake: threads are found by their ids."""
     history: tuple[RolloutItem, ...] | None = None
     """Already loaded; it is in the store already and is not appended again."""
     include_archived: bool = False
@@ -112,8 +122,12 @@ class ResumeThreadParams(Document):
 
 
 class AppendThreadItemsParams(Document):
+    """Items for the end of a live thread, which count together or not at all."""
+
     thread_id: ThreadIdField
     items: tuple[RolloutItem, ...]
+    """Of the types `event_msg` and `response_item` only the kinds that Codex keeps are taken (contract §3); items of
+    any other type are all taken."""
     append_id: ThreadIdField | None = None
     """A UUID that names this append: appending it again adds nothing."""
 
@@ -129,6 +143,8 @@ class AppendThreadItemsParams(Document):
 
 
 class LoadThreadHistoryParams(Document):
+    """All items of a thread."""
+
     thread_id: ThreadIdField
     include_archived: bool = False
     at_least: Text | None = None
@@ -146,6 +162,8 @@ class LoadThreadHistoryParams(Document):
 
 
 class ReadThreadParams(Document):
+    """What is known of a thread, with its items or without."""
+
     thread_id: ThreadIdField
     include_archived: bool = False
     include_history: bool = False
@@ -165,12 +183,14 @@ class ReadThreadParams(Document):
 
 
 class ReadItemsParams(Document):
+    """A page of a thread's items."""
+
     thread_id: ThreadIdField
     include_archived: bool = True
     """True, unlike elsewhere: a page is for looking through what was said, in any thread that there is."""
     page_size: int = Field(default=50, ge=0)
     cursor: str | None = None
-    """The `next_cursor` of the page before."""
+    """The `next_cursor` of the page before, or an ordinal: Asc begins with that item, Desc with the one before it."""
     sort_direction: SortDirection = SortDirection.ASC
     """Desc begins with the latest item."""
     at_least: Text | None = None
@@ -191,8 +211,11 @@ class ReadItemsParams(Document):
 
 
 class ListThreadsParams(Document):
+    """A page of the threads that have a user message; a thread has to pass all filters."""
+
     page_size: int = Field(default=25, ge=0)
     cursor: str | None = None
+    """The `next_cursor` of the page before, or an RFC 3339 time."""
     sort_key: ThreadSortKey = ThreadSortKey.CREATED_AT
     sort_direction: SortDirection = SortDirection.DESC
     allowed_sources: tuple[Text | dict[str, JsonValue], ...] = ()
@@ -204,6 +227,7 @@ class ListThreadsParams(Document):
     archived: bool = False
     """True: only archived threads; False: only active ones."""
     search_term: Text | None = None
+    """A part of the name, the title or the first message."""
     use_state_db_only: bool = False
     """Accepted for the contract's sake: there is nothing else to scan here."""
     exact: bool = False
@@ -232,6 +256,8 @@ class ListThreadsParams(Document):
 
 
 class UpdateThreadMetadataParams(Document):
+    """A change of a stored or live thread's metadata."""
+
     thread_id: ThreadIdField
     patch: ThreadMetadataPatch
     include_archived: bool = False
@@ -251,6 +277,8 @@ class UpdateThreadMetadataParams(Document):
 
 
 class ArchiveThreadParams(Document):
+    """A thread that is to be archived, or to be active again."""
+
     thread_id: ThreadIdField
     expected_version: Version | None = None
     reason: Text | None = None
@@ -267,6 +295,8 @@ class ArchiveThreadParams(Document):
 
 
 class DeleteThreadParams(Document):
+    """A thread that is to be gone for good."""
+
     thread_id: ThreadIdField
     expected_version: Version | None = None
     reason: Text | None = None

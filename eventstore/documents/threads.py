@@ -45,6 +45,8 @@ class TokenUsage(Document):
 
 
 class StoredThreadHistory(Document):
+    """A thread's items."""
+
     thread_id: ThreadIdField
     items: tuple[StoredItem, ...]
     """All items that count, in order, session_meta first."""
@@ -62,6 +64,8 @@ def _read_only() -> JsonValue:
 
 
 class StoredThread(Document):
+    """What is known of a thread; most of it is folded from its items."""
+
     thread_id: ThreadIdField
     rollout_path: str | None = None
     forked_from_id: ThreadIdField | None = None
@@ -101,5 +105,8 @@ class StoredThread(Document):
 
 
 class ThreadPage(Document):
+    """Threads, in the order that was asked for."""
+
     items: tuple[StoredThread, ...]
     next_cursor: str | None = None
+    """The `cursor` of the next page; None behind the last thread."""
