@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 TAKEN = """
 import uuid
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from eventstore import (
     AppendThreadItemsParams, ArchiveThreadParams, CreateThreadParams, DeleteThreadParams, GitInfoPatch, Json,
     ListThreadsParams, LoadThreadHistoryParams, ReadItemsParams, ReadThreadParams, ResumeThreadParams, RolloutItem,
     SortDirection, ThreadEventPersistenceMode, ThreadId, ThreadMetadataPatch, ThreadPersistenceMetadata, ThreadStore,
-    UpdateThreadMetadataParams, WriterFenced,
+    UpdateThreadMetadataParams, WriterFenced, parse_position,
 )
 
 
@@ -62,6 +63,10 @@ async def program(store: ThreadStore, text: str, named: uuid.UUID, anything: dic
     await store.unarchive_thread(ArchiveThreadParams(thread_id=named))
     await store.delete_thread(DeleteThreadParams(thread_id=thread.thread_id))
     await store.retry_thread(named)
+    async with aclosing(store.iter_history(LoadThreadHistoryParams(thread_id=named))) as said:
+        words += [item.text async for item in said]
+    async with aclosing(store.events(named, since=parse_position("0:1"), follow=True)) as events:
+        words += [event.position async for event in events]
     return thread.thread_id
 """
 REFUSED = [
