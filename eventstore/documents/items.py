@@ -196,7 +196,7 @@ class Receipt(NamedTuple):
     append_id: str | None
     """The name of the append; None when the policy dropped every item."""
     appended: int
-    """How many items were taken."""
+    """How many items were taken; 0 of a repetition."""
     dropped: tuple[str, ...] = ()
     """The types (`event_msg/warning`) of the items which the persistence policy does not keep, in order."""
     token: str | None = None

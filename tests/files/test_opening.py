@@ -23,7 +23,7 @@ from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import SqliteLog
 from eventstore.wiring import open_store
 from tests.support.files import opened
-from tests.support.threads import a_live_thread, say_and_flush
+from tests.support.threads import a_live_thread, said, say_and_flush
 
 T = TypeVar("T")
 
@@ -314,3 +314,14 @@ async def test_a_record_missing_in_the_middle_is_found_by_whoever_folds_from_the
     async with open_store(f"sqlite:{path}") as store:
         with pytest.raises(LogTruncated, match="offset 1 is missing"):
             await store.list_threads(ListThreadsParams())
+
+
+def test_a_program_without_asyncio_runs_each_call_in_one_runner(tmp_path: Path) -> None:
+    """Nothing of the store depends on the task that opened it, nor on a loop that turns between two calls."""
+    with asyncio.Runner() as runner:
+        opening = open_store(f"sqlite:{tmp_path / 'threads.db'}")
+        store = runner.run(opening.__aenter__())
+        thread_id = runner.run(a_live_thread(store, "one"))
+        runner.run(say_and_flush(store, thread_id, "two"))
+        assert ["one", "two"] == runner.run(said(store, thread_id))
+        runner.run(opening.__aexit__(None, None, None))

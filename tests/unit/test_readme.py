@@ -14,21 +14,25 @@ from eventstore.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PRINTED = [
+    "2 items, Why does the build fail?\n",
+    "0 session_meta\n1 tool_call\n2 tool_result\n0 session_meta\n1 tool_call\n",
+]
 
 
 def test_there_is_python_to_run() -> None:
     assert PYTHON
 
 
-@pytest.mark.parametrize("source", PYTHON)
-def test_a_python_block_runs_in_an_empty_folder(source: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("source", "printed"), list(zip(PYTHON, PRINTED, strict=True)))
+def test_a_python_block_runs_in_an_empty_folder(source: str, printed: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", source]
     done = subprocess.run(
         command, check=False, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "2 items, Why does the build fail?\n"
+    assert done.stdout == printed
 
 
 def test_every_test_that_keeps_a_promise_is_there() -> None:
