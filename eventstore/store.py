@@ -121,7 +121,7 @@ class ThreadStore(Protocol):
         ...
 
     async def list_threads(self, params: ListThreadsParams) -> ThreadPage:
-        """Return a page of the threads that have a user message.
+        """Return a page of the threads that have a preview: of a first user message, a goal or a patch.
 
         Raises:
             InvalidRequest: The cursor is none.

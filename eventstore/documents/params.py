@@ -211,7 +211,7 @@ class ReadItemsParams(Document):
 
 
 class ListThreadsParams(Document):
-    """A page of the threads that have a user message; a thread has to pass all filters."""
+    """A page of the threads that have a preview; a thread has to pass all filters."""
 
     page_size: int = Field(default=25, ge=0)
     cursor: str | None = None

@@ -216,6 +216,17 @@ async def test_an_image_or_a_goal_makes_a_thread_listed(store: ThreadStore) -> N
     assert {pictured: "[Image]", aiming: "win"} == previews
 
 
+async def test_a_patch_of_the_preview_makes_a_thread_listed(store: ThreadStore) -> None:
+    """What an agent of its own kind has said need not be any of Codex's events."""
+    thread_id = await created(store)
+    await append(store, thread_id, RolloutItem("mine", {"text": "hello"}))
+    await patch(store, thread_id, name="named", first_user_message="no preview")
+    assert [] == await listed(store)
+
+    await patch(store, thread_id, preview="shown")
+    assert ["shown"] == [thread.preview for thread in (await page(store)).items]
+
+
 async def test_a_listed_thread_is_the_thread_as_read_with_its_name(store: ThreadStore) -> None:
     thread_id = await a_cold_thread(store)
     await patch(store, thread_id, name="A name")
