@@ -173,13 +173,15 @@ def load_settings(*, log: str | None = None, views: str | None = None, actor: st
         InvalidRequest: A value is wrong, or the environment holds an `EVENTSTORE_` name that is not known.
     """
     named = _named_in(os.environ)
+    given = {name: value for name, value in (("log", log), ("views", views), ("actor", actor)) if value is not None}
+    for name, value in (named | given).items():
+        if not isinstance(value, str):
+            raise InvalidRequest(f"setting {name!r} is wrong: {value!r} is no text; a file is named sqlite:PATH")
+        if not is_utf8(value):
+            raise InvalidRequest(f"setting {name!r} is wrong: {value!r} is not UTF-8; give another")
     if log is not None and not log.startswith("kafka:"):
         # The environment's views are those of a log on Kafka, mostly the environment's; this one has none elsewhere.
         named.pop("views", None)
-    given = {name: value for name, value in (("log", log), ("views", views), ("actor", actor)) if value is not None}
-    for name, value in (named | given).items():
-        if not is_utf8(value):
-            raise InvalidRequest(f"setting {name!r} is wrong: {value!r} is not UTF-8; give another")
     if named.keys() <= _TEXTS:
         # Any text will do: a command line that says no more than where its file is starts without building a validator.
         texts: dict[str, Any] = {**named, **given}

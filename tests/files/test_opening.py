@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -289,6 +289,13 @@ async def test_what_is_no_ordinary_file_is_neither_opened_nor_replaced(tmp_path:
     with pytest.raises(InvalidRequest, match="no ordinary file"), private_file(pipe, overwrite=True):
         pass
     assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("url", [Path("threads.db"), b"sqlite:threads.db", 1])
+async def test_what_is_no_text_is_no_url(url: Any) -> None:
+    with pytest.raises(InvalidRequest, match="setting 'log' is wrong: .* is no text; a file is named sqlite:PATH"):
+        async with open_store(url):
+            pass
 
 
 async def test_a_link_to_no_file_yet_makes_it_and_one_in_a_circle_is_refused(tmp_path: Path) -> None:
