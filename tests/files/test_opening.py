@@ -293,7 +293,7 @@ async def test_what_is_no_ordinary_file_is_neither_opened_nor_replaced(tmp_path:
 
 @pytest.mark.parametrize("url", [Path("threads.db"), b"sqlite:threads.db", 1])
 async def test_what_is_no_text_is_no_url(url: Any) -> None:
-    with pytest.raises(InvalidRequest, match="setting 'log' is wrong: .* is no text; a file is named sqlite:PATH"):
+    with pytest.raises(InvalidRequest, match=r"setting 'log' is wrong: .* is no text; a file is named sqlite:PATH"):
         async with open_store(url):
             pass
 
