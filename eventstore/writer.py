@@ -77,7 +77,6 @@ class Writer:
         self._admitted = -1
         self._outbox = Outbox(memory or Memory())
         self._outbox.memory.join(self)
-        self._sending = 0
         self._answered = asyncio.Event()
         self._abandoned = False
         self._verifying: asyncio.Task[None] | None = None
@@ -159,7 +158,6 @@ class Writer:
         unsent = self._outbox.take_unsent()
         if not unsent:
             return
-        self._sending += 1
         try:
             positions = await self._log.append([waiting.event for waiting in unsent], within=within)
             for waiting, position in zip(unsent, positions, strict=True):
@@ -169,7 +167,6 @@ class Writer:
             self._outbox.put_back(unsent)
             raise
         finally:
-            self._sending -= 1
             self._answered.set()
         self._verify_when_waiting(within)
 
@@ -205,7 +202,7 @@ class Writer:
                 break  # another call learned of it while this one was sending
             position = self._outbox.last_position(seq)
             if position is None:
-                # Somebody else's call is sending it, or it failed there: see what became of it.
+                # Somebody else's call is sending it: see what becomes of it.
                 await self._next_answer(left)
                 continue
             state, behind = await self._state_at(position, deadline)
@@ -278,10 +275,7 @@ class Writer:
             self._verifying.cancel()
 
     async def _next_answer(self, within: float) -> None:
-        """Wait until one of the calls that are sending has come back; if there are none, have it all sent again."""
-        if not self._sending:
-            self._outbox.put_back(waiting for waiting in self._outbox.waiting if waiting.position is None)
-            return
+        """Wait until one of the calls that are sending has come back."""
         self._answered.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
