@@ -8,10 +8,11 @@ from weakref import ReferenceType, ref
 
 import pytest
 
-from eventstore import AppendThreadItemsParams, ThreadStore
+from eventstore import AppendThreadItemsParams, ThreadStore, new_thread_id
 from eventstore.errors import EventStoreError, WriterFenced
+from eventstore.events import ThreadCreated, WriterOpened
 from tests.support.engines import Engine
-from tests.support.faults import FaultyLog
+from tests.support.faults import FaultyLog, WatchedFeed
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -160,3 +161,20 @@ async def test_commands_from_elsewhere_do_not_disturb_the_writer(store: ThreadSt
     thread = await read(store, thread_id)
     assert ("named elsewhere", True) == (thread.name, thread.archived_at is not None)
     assert ["hello", "unimpressed", "still the writer"] == await said(elsewhere, thread_id)
+
+
+async def test_the_log_names_what_a_thread_was_forked_from_and_whom_a_takeover_replaces(engine: Engine) -> None:
+    feed, parent = WatchedFeed(), new_thread_id()
+    store = await engine.open(through=feed.through)
+    thread_id = await a_live_thread(store, forked_from_id=parent)
+    await store.discard_thread(thread_id)
+    await resume(store, thread_id)
+    await store.shutdown_thread(thread_id)
+    await resume(store, thread_id)
+
+    end = await feed.end(feed.partition_of(thread_id))
+    events = [entry.event async for some in feed.replay(thread_id, start=0, stop=end) for entry in some]
+    (creation,) = [event for event in events if isinstance(event, ThreadCreated)]
+    openings = [event for event in events if isinstance(event, WriterOpened)]
+    assert creation.forked_from_id == parent
+    assert [creation.writer_id, None] == [opening.replaces for opening in openings], "who has closed is not replaced"

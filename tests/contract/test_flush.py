@@ -64,6 +64,24 @@ async def test_an_empty_deferred_thread_is_not_stored_by_flush(store: ThreadStor
     assert ["now"] == await said(store, thread_id)
 
 
+async def test_a_flush_waits_for_what_is_on_its_way_and_sends_it_no_second_time(engine: Engine) -> None:
+    log = FaultyLog()
+    store = await engine.open(through=log.through)
+    thread_id = await a_live_thread(store)
+    log.held, sent_before = asyncio.Event(), log.appends
+
+    saying = asyncio.create_task(say(store, thread_id, "once"))
+    await log.holding.wait()
+    flushing = asyncio.create_task(store.flush_thread(thread_id))
+    await asyncio.sleep(0.01)
+    assert not flushing.done()
+    log.held.set()
+    await asyncio.gather(saying, flushing)
+
+    assert log.appends == sent_before + 1
+    assert ["hello", "once"] == await said(store, thread_id)
+
+
 async def test_a_flush_that_fails_loses_nothing_and_the_next_one_succeeds(engine: Engine) -> None:
     log = FaultyLog()
     store = await engine.open(through=log.through)

@@ -280,7 +280,7 @@ async def test_a_store_that_never_answers_in_time_says_that_the_outcome_is_unkno
 
 
 async def test_a_thread_is_taken_over_while_the_views_are_behind(engine: Engine, elsewhere: ThreadStore) -> None:
-    """Who its writer is, is nothing that a reader of the views sees; what is flushed then is said to be behind."""
+    """Who its writer is, is nothing that a reader of the views sees; what is flushed then is behind until it is not."""
     views = OvertakenViews()
     store = await engine.open(through=views.through)
     thread_id = await a_cold_thread(elsewhere, "one")
@@ -288,10 +288,13 @@ async def test_a_thread_is_taken_over_while_the_views_are_behind(engine: Engine,
 
     await resume(store, thread_id)
     await say(store, thread_id, "two")
-    with pytest.raises(ViewsBehind, match=r"is written up to .* and counts"):
-        await store.flush_thread(thread_id)
+    for _ in range(2):
+        with pytest.raises(ViewsBehind, match=r"is written up to .* and counts"):
+            await store.flush_thread(thread_id)
+    assert views.fired == 3
 
-    assert views.fired == 2
+    views.behind = False
+    await store.flush_thread(thread_id)
     assert ["one", "two"] == await said(elsewhere, thread_id)
 
 
