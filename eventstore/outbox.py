@@ -69,9 +69,8 @@ class Outbox:
 
     def put_back(self, unverified: Iterable[Unverified]) -> None:
         """Have them sent again, unless they were verified meanwhile."""
-        again = {entry.event.writer_seq: entry for entry in (*self.unsent, *unverified)}
-        oldest = self.waiting[0].event.writer_seq if self.waiting else 0
-        self.unsent = [again[seq] for seq in sorted(again) if self.waiting and seq >= oldest]
+        again = {entry.event.writer_seq for entry in (*self.unsent, *unverified)}
+        self.unsent = [entry for entry in self.waiting if entry.event.writer_seq in again]
 
     def last_position(self, seq: int) -> Position | None:
         """Return the latest place of the events up to `seq`; None if one of them must be sent again.
