@@ -1,4 +1,4 @@
-"""What a writer tells of its words without asking the views or the log for verdicts."""
+"""What a writer keeps of its words, and what it tells of them, in whatever order the log and the views answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from eventstore.documents.items import Position
-from eventstore.errors import OutcomeUnknown
+from eventstore.errors import OutcomeUnknown, ViewsUnavailable
 from eventstore.events import Event, new_item
-from eventstore.ids import new_event_id, new_thread_id
+from eventstore.ids import ThreadId, new_event_id, new_thread_id
+from eventstore.ports import Entry, ThreadView
 from eventstore.writer import Writer
+from tests.support.logs import ListFeed
+from tests.support.passing import PassingViews
 
 
 async def test_a_verdict_that_was_not_had_in_time_names_the_time_of_the_whole_call() -> None:
@@ -23,6 +26,42 @@ async def test_a_verdict_that_was_not_had_in_time_names_the_time_of_the_whole_ca
 
     with pytest.raises(OutcomeUnknown, match=r"within 0\.3 s; flush it again"):
         await writer.settle(writer.last_seq, within=0.3, deadline=time.monotonic() - 0.2)
+
+
+class ListLog(ListFeed):
+    """A log in a list (ports `EventLog` and `EventFeed`)."""
+
+    async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
+        positions = [Position(0, await self.end(0) + number) for number in range(len(events))]
+        told = zip(positions, events, strict=True)
+        self.entries = [*self.entries, *(Entry(position, event.thread_id, event) for position, event in told)]
+        return positions
+
+
+class Away(PassingViews):
+    """Views that cannot be read."""
+
+    async def get(self, thread_id: ThreadId, *, span: slice | None = None, at_least: int = 0) -> ThreadView | None:
+        raise ViewsUnavailable("away")
+
+
+@pytest.mark.parametrize(("bound", "at"), [("OUTBOX_EVENTS", 8), ("OUTBOX_BYTES", 8 * 35)])
+async def test_what_is_not_verified_is_halved_when_it_is_as_much_as_may_be(
+    monkeypatch: pytest.MonkeyPatch, bound: str, at: int
+) -> None:
+    nobody: Any = None
+    log, item = ListLog([]), new_item((0, "x", "{}", None))
+    writer = Writer(log, log, Away(nobody), new_thread_id(), actor=None, durable=True)
+    writer.create(item, None, 0)
+    for _ in range(7):
+        writer.append([item], new_event_id(), 0)
+    await writer.send(within=1.0)
+    assert (8, 8 * 35) == (len(writer.unverified), writer.unverified_bytes)
+
+    for most, left in ((at + 1, 8), (at, 3)):
+        monkeypatch.setattr(f"eventstore.outbox.{bound}", most)
+        await writer.make_room(within=1.0)
+        assert (left, left * 35) == (len(writer.unverified), writer.unverified_bytes)
 
 
 class SlowToAnswer:
