@@ -13,10 +13,13 @@ from eventstore.documents.items import Position
 from eventstore.errors import OutcomeUnknown, ViewsUnavailable
 from eventstore.events import Event, new_item
 from eventstore.ids import ThreadId, new_event_id, new_thread_id
+from eventstore.memory import Memory
+from eventstore.outbox import Outbox
 from eventstore.ports import Entry, ThreadView
 from eventstore.writer import Writer
 from tests.support.logs import ListFeed
 from tests.support.passing import PassingViews
+from tests.support.tellings import appended
 
 
 async def test_a_verdict_that_was_not_had_in_time_names_the_time_of_the_whole_call() -> None:
@@ -95,3 +98,21 @@ async def test_the_latest_place_is_kept_though_the_answer_for_an_earlier_one_com
     await earlier
 
     assert writer.logged == Position(0, 2)
+
+
+def test_words_are_sent_again_in_their_order_unless_they_were_verified_meanwhile() -> None:
+    outbox = Outbox(Memory())
+    one, two, three = words = [outbox.add(appended(seq), 1) for seq in range(3)]
+    assert words == outbox.take_unsent()
+    one.position, two.position = Position(0, 7), Position(0, 5)
+    assert outbox.last_position(1) == Position(0, 7), "an earlier word that failed is logged behind a later one"
+    assert outbox.last_position(2) is None
+
+    outbox.put_back([three])
+    outbox.release(0)
+    outbox.put_back([two, one])
+    assert [two, three] == outbox.take_unsent()
+
+    outbox.send_all_again()
+    assert outbox.last_position(1) is None
+    assert [two, three] == outbox.take_unsent()
