@@ -304,6 +304,13 @@ async def test_what_no_record_can_hold_is_refused_before_anything_is_queued(stor
         await read(store, unstored)
 
 
+async def test_a_thread_is_as_old_as_its_creation(store: ThreadStore) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    thread_id = await a_live_thread(store)
+
+    assert before <= (await read(store, thread_id)).created_at <= datetime.now(UTC)
+
+
 async def test_updated_at_moves_with_what_is_said_and_created_at_stays(store: ThreadStore) -> None:
     thread_id = await a_live_thread(store)
     long_ago = datetime(2020, 1, 1, tzinfo=UTC)

@@ -19,10 +19,12 @@ from eventstore import ListThreadsParams
 from eventstore.codex.privatefiles import private_file
 from eventstore.errors import InvalidRequest, LogTruncated, LogUnavailable
 from eventstore.sqlite import migrations
+from eventstore.sqlite.edge import Locked
 from eventstore.sqlite.file import SqliteFile
-from eventstore.sqlite.log import SqliteLog
+from eventstore.sqlite.log import SqliteLog, log_end
 from eventstore.wiring import open_store
 from tests.support.files import opened
+from tests.support.tellings import appended
 from tests.support.threads import a_live_thread, said, say_and_flush
 
 T = TypeVar("T")
@@ -219,6 +221,28 @@ async def test_a_reader_that_waited_in_vain_is_told(tmp_path: Path) -> None:
     with index_held(tmp_path / "threads.db"), pytest.raises(LogUnavailable, match="try again"):
         await file.read(lambda c: c.execute("SELECT count(*) FROM log").fetchone())
     assert await file.read(lambda c: c.execute("SELECT count(*) FROM log").fetchone()) == (0,)
+    await file.close()
+
+
+async def test_a_lock_that_is_met_between_two_appends_repeats_none_that_was_committed(tmp_path: Path) -> None:
+    file, met = SqliteFile(tmp_path / "threads.db"), 0
+    log = SqliteLog(file)
+    await log.open()
+
+    def locked_at_first(connection: sqlite3.Connection) -> int:
+        nonlocal met
+        met += 1
+        if met == 1:
+            raise Locked("ordered by the test")
+        return log_end(connection)
+
+    (first,), end_between, (second,) = await asyncio.gather(
+        log.append([appended(0)], within=5),
+        file.writing.run(locked_at_first, within=5),
+        log.append([appended(1)], within=5),
+    )
+
+    assert (met, first.offset, end_between, second.offset) == (2, 1, 2, 2)
     await file.close()
 
 
