@@ -17,8 +17,8 @@ from projections.fold import fold
 from projections.ports import ThreadChange, ViewWriter
 
 
-async def refold(feed: EventFeed, views: ViewWriter, thread_id: ThreadId, *, within: float) -> ThreadState:
-    """Fold the thread anew if it is frozen; return its state. Until its last step nothing is changed.
+async def refold(feed: EventFeed, views: ViewWriter, thread_id: ThreadId, *, within: float) -> None:
+    """Fold the thread anew if it is frozen. Until its last step nothing is changed.
 
     Raises:
         UnreadableEvent: A record of it cannot be understood by this version either.
@@ -28,28 +28,28 @@ async def refold(feed: EventFeed, views: ViewWriter, thread_id: ThreadId, *, wit
     """
     try:
         async with asyncio.timeout(within):
-            return await _refold(feed, views, thread_id)
+            await _refold(feed, views, thread_id)
     except TimeoutError as exc:
         raise ViewsUnavailable(
             f"thread {thread_id} could not be folded anew within {within:g} s; try again: eventstore retry {thread_id}"
         ) from exc
 
 
-async def _refold(feed: EventFeed, views: ViewWriter, thread_id: ThreadId) -> ThreadState:
+async def _refold(feed: EventFeed, views: ViewWriter, thread_id: ThreadId) -> None:
     partition = feed.partition_of(thread_id)
     refolding: _Refolding | None = None
     while True:
         mark, states = await views.snapshot(partition, (thread_id,))
         stored = states.get(thread_id, UNKNOWN_THREAD)
         if stored.frozen is None:
-            return stored
+            return
         if refolding is None or refolding.stored != stored or refolding.next > mark.checkpoint:
             refolding = _Refolding(feed, thread_id, stored)
         # Whoever follows the log has gone on meanwhile: each time less is left to be caught up with.
         await refolding.reach(mark.checkpoint)
         change = ThreadChange(stored, refolding.state, refolding.indexed, replaces=True)
         if await views.commit(partition, mark, mark.checkpoint, {thread_id: change}):
-            return refolding.state
+            return
 
 
 class _Refolding:
@@ -61,7 +61,7 @@ class _Refolding:
         self.stored = stored
         self.state = UNKNOWN_THREAD
         self.indexed: list[IndexEntry] = []
-        self.next = max(0, stored.start)
+        self.next = stored.start
         """The offset to go on from."""
         self._agrees = self.state.head == stored.head
 
