@@ -138,6 +138,31 @@ async def test_of_stores_that_resume_at_a_time_one_is_the_writer(engine: Engine,
     assert len(found) == len(acknowledged) + 1
 
 
+async def test_a_resume_that_lost_a_race_looks_again_once(engine: Engine, elsewhere: ThreadStore) -> None:
+    log = FaultyLog()
+    store = await engine.open(through=log.through)
+    thread_id = await a_cold_thread(elsewhere)
+
+    async def overtaken() -> None:
+        await resume(elsewhere, thread_id)
+        await elsewhere.discard_thread(thread_id)
+
+    async def overtaken_twice() -> None:
+        await overtaken()
+        log.before_append = overtaken
+
+    log.before_append = overtaken
+    await resume(store, thread_id)
+    await say_and_flush(store, thread_id, "mine")
+    await store.discard_thread(thread_id)
+    log.before_append = overtaken_twice
+    with pytest.raises(WriterFenced, match=f"another writer took thread {thread_id} over at the same time"):
+        await resume(store, thread_id)
+
+    assert log.before_append is None
+    assert ["hello", "mine"] == await said(elsewhere, thread_id)
+
+
 async def test_stores_that_take_turns_lose_nothing(store: ThreadStore, elsewhere: ThreadStore) -> None:
     thread_id = await a_cold_thread(store, "0")
     for turn in range(1, 12):

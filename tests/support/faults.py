@@ -30,6 +30,8 @@ class FaultyLog:
         self.fired = 0
         self._faults: list[EventStoreError] = []
         self._most: int | None = None
+        self.before_append: Callable[[], Awaitable[object]] | None = None
+        """Happens before the next append is logged."""
         self.held: asyncio.Event | None = None
         """While there is one, what was logged is not answered before it is set."""
         self.holding = asyncio.Event()
@@ -55,6 +57,9 @@ class FaultyLog:
     async def append(self, events: Sequence[Event], *, within: float) -> Sequence[Position]:
         self.appends += 1
         events, self._most = events[: self._most], None
+        if self.before_append is not None:
+            happens, self.before_append = self.before_append, None
+            await happens()
         fault = self._faults.pop(0) if self._faults else None
         if isinstance(fault, LogUnavailable):
             self.fired += 1
