@@ -12,10 +12,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import eventstore.judging
+from eventstore.documents.items import Position
 from eventstore.events import Event
 from eventstore.ids import ThreadId
 from eventstore.ports import Entry
-from eventstore.state import Step, ThreadState, step
+from eventstore.state import UNKNOWN_THREAD, Step, ThreadState, freeze, step
 from projections.ports import Mark, Snapshot, ThreadChange, ViewWriter
 from projections.projector import Projector
 from projections.refold import refold
@@ -25,6 +26,7 @@ from tests.support.redis_rig import Contents, contents, fresh
 from tests.support.redis_rig import projected as projected_in_redis
 from tests.support.redis_server import RedisServer
 from tests.support.sqlite_tables import Tables, projected, sqlite_file, tables
+from tests.support.tellings import ONE, appended, created
 
 LENGTH = 80
 a_seed = st.integers(0, 2**32 - 1)
@@ -205,3 +207,45 @@ class _Overtaken:
                     await refold(self._feed, self._views, thread_id, within=20)
                     self.fired += 1
         return await self._views.commit(partition, expected, checkpoint, changes, last=last)
+
+
+class FallingBack:
+    """Views that refuse the first commit and are less far then, as after a failover (port `ViewWriter`)."""
+
+    def __init__(self, stored: ThreadState, checkpoints: Sequence[int]) -> None:
+        self._stored = stored
+        self._marks = [Mark(1, checkpoint, revision) for revision, checkpoint in enumerate(checkpoints)]
+        self.committed: list[ThreadChange] = []
+
+    async def snapshot(self, partition: int, threads: Collection[ThreadId]) -> Snapshot:
+        return Snapshot(self._marks[0], dict.fromkeys(threads, self._stored))
+
+    async def commit(
+        self,
+        partition: int,
+        expected: Mark,
+        checkpoint: int,
+        changes: Mapping[ThreadId, ThreadChange],
+        *,
+        last: Entry | None = None,
+    ) -> bool:
+        assert (expected, expected.checkpoint) == (self._marks.pop(0), checkpoint)
+        if self._marks:
+            return False
+        self.committed += changes.values()
+        return True
+
+
+@pytest.mark.parametrize("checkpoint", [3, 4, 5])
+async def test_what_is_put_in_is_folded_up_to_where_the_views_are_and_no_further(checkpoint: int) -> None:
+    events = [created(), *map(appended, range(1, 5))]
+    log = [Entry(Position(0, offset), ONE, event) for offset, event in enumerate(events)]
+    frozen = freeze(step(UNKNOWN_THREAD, created(), offset=0).state, "beyond", offset=1)
+    views = FallingBack(frozen, [4, checkpoint])
+
+    await refold(ListFeed(log), views, ONE, within=20)
+
+    (change,) = views.committed
+    assert (frozen, True) == (change.before, change.replaces)
+    assert list(range(checkpoint)) == [entry.offset for entry in change.indexed]
+    assert change.after.head.items == checkpoint
