@@ -257,6 +257,17 @@ def test_a_creation_bears_exactly_one_session_meta(items: int) -> None:
     assert isinstance(codec().decode(encoded(kind="ThreadCreated", items=rows)), UnreadableRecord)
 
 
+@pytest.mark.parametrize("at", [0, 63, 64, 8_191, 8_192, 2**20 - 1, 2**20, 2**27, 2**62, 2**63 - 1])
+def test_an_append_of_ours_is_read_the_quick_way_at_whatever_time(at: int) -> None:
+    lengths = (0, 63, 64, 8_191, 8_192)
+    items = [Item(time, "x", "p" * length) for time in (at, ~at) for length in lengths]
+    items += [Item(at, "x", "p", "e" * length) for length in lengths]
+    event = replace(AN_APPEND, occurred_at=~at, items=tuple(items))
+
+    assert items_of_append(codec().encode(event), PREFIX) == items
+    assert codec().decode(codec().encode(event)) == event
+
+
 @pytest.mark.parametrize("length", range(PREFIX, len(codec().encode(AN_APPEND))))
 def test_a_truncated_record_is_unreadable(length: int) -> None:
     assert isinstance(codec().decode(codec().encode(AN_APPEND)[:length]), UnreadableRecord)
