@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from eventstore import ArchiveThreadParams, ListThreadsParams, ThreadStore
+from eventstore import ArchiveThreadParams, DeleteThreadParams, ListThreadsParams, ThreadStore
 from eventstore.errors import EventStoreError, InvalidRequest, ThreadNotFound, WrongExpectedVersion
+from eventstore.events import ThreadArchived, ThreadDeleted, ThreadUnarchived
 from eventstore.ids import ThreadId
 from tests.support.engines import Engine
-from tests.support.faults import FaultyLog, OvertakenViews
+from tests.support.faults import FaultyLog, OvertakenViews, WatchedFeed
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -34,6 +36,23 @@ from tests.support.threads import (
 async def listed(store: ThreadStore, *, archived: bool) -> list[ThreadId]:
     page = await store.list_threads(ListThreadsParams(archived=archived))
     return [thread.thread_id for thread in page.items]
+
+
+async def test_the_log_says_why_and_when(engine: Engine) -> None:
+    feed = WatchedFeed()
+    store = await engine.open(through=feed.through)
+    thread_id = await a_cold_thread(store)
+    began = time.time_ns() // 1_000
+    await store.archive_thread(ArchiveThreadParams(thread_id=thread_id, reason="done"))
+    await store.unarchive_thread(ArchiveThreadParams(thread_id=thread_id, reason="not yet"))
+    await store.delete_thread(DeleteThreadParams(thread_id=thread_id, reason="at last"))
+    ended = time.time_ns() // 1_000
+
+    end = await feed.end(feed.partition_of(thread_id))
+    said = [entry.event async for some in feed.replay(thread_id, start=0, stop=end) for entry in some]
+    commands = [event for event in said if isinstance(event, (ThreadArchived, ThreadUnarchived, ThreadDeleted))]
+    assert ["done", "not yet", "at last"] == [command.reason for command in commands]
+    assert all(began <= command.occurred_at <= ended for command in commands)
 
 
 async def test_archiving_moves_a_thread_from_one_listing_to_the_other_and_back(store: ThreadStore) -> None:

@@ -211,6 +211,26 @@ async def test_a_patch_that_many_others_followed_before_its_verdict_was_read_cou
     assert (1, "gpt-9", "69", 73) == (views.fired, thread.model, thread.name, thread.version)
 
 
+async def test_a_patch_that_came_too_late_is_told_so_though_many_others_followed(
+    engine: Engine, elsewhere: ThreadStore
+) -> None:
+    log, views = FaultyLog(), OvertakenViews()
+    slow = await engine.open(through=lambda ports: views.through(log.through(ports)))
+    thread_id = await a_cold_thread(elsewhere)
+
+    async def seventy_others() -> None:
+        for number in range(70):
+            await patch(elsewhere, thread_id, name=str(number))
+
+    log.before_append = lambda: patch(elsewhere, thread_id, name="first")
+    views.before_reach = seventy_others
+    with pytest.raises(WrongExpectedVersion, match="not 2; read it again"):
+        await patch(slow, thread_id, model="gpt-9", expected_version=2)
+
+    thread = await read(elsewhere, thread_id)
+    assert (1, None, "69", 73) == (views.fired, thread.model, thread.name, thread.version)
+
+
 async def test_a_command_whose_answer_was_lost_is_sent_again_and_counts_once(engine: Engine) -> None:
     log = FaultyLog()
     store = await engine.open(through=log.through)
