@@ -26,6 +26,7 @@ async def told(source: list[Event], target: list[Event]) -> tuple[str | None, in
 
 async def test_a_log_with_more_threads_says_the_same_of_those_that_both_have() -> None:
     assert (None, 0) == await told([CREATED, APPENDED], [CREATED, APPENDED])
+    assert (None, 0) == await told([CREATED, replace(APPENDED, thread_id=OTHER)], [CREATED]), "nothing came of it"
     assert (None, 1) == await told([CREATED, APPENDED], [ANOTHERS, CREATED, APPENDED])
 
 
