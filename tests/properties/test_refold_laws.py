@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import eventstore.judging
+from eventstore.codec import UnreadableRecord
 from eventstore.documents.items import Position
 from eventstore.events import Event
 from eventstore.ids import ThreadId
@@ -249,3 +250,15 @@ async def test_what_is_put_in_is_folded_up_to_where_the_views_are_and_no_further
     assert (frozen, True) == (change.before, change.replaces)
     assert list(range(checkpoint)) == [entry.offset for entry in change.indexed]
     assert change.after.head.items == checkpoint
+
+
+async def test_a_thread_of_which_nothing_counts_is_none_when_it_is_folded_anew() -> None:
+    async with sqlite_file() as file:
+        views, feed = SqliteViews(file), ListFeed([Entry(Position(0, 1), ONE, UnreadableRecord("of the future"))])
+        await Projector(feed, views).catch_up(2)
+        assert [ONE] == await views.known_threads(0)
+
+        feed.entries = [Entry(Position(0, 1), ONE, appended(1))]
+        await refold(feed, views, ONE, within=20)
+
+        assert [] == await views.known_threads(0)
