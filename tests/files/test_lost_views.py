@@ -59,6 +59,11 @@ async def used(store: ThreadStore, live: ThreadId, cold: ThreadId) -> None:
     assert (await read(store, cold)).archived_at is not None
 
 
+async def listed(store: ThreadStore, live: ThreadId, cold: ThreadId) -> None:
+    """List first of all, for which no log can answer."""
+    assert {live, cold} == {thread.thread_id for thread in (await store.list_threads(ListThreadsParams())).items}
+
+
 async def flushed(store: ThreadStore, live: ThreadId, cold: ThreadId) -> None:
     """Flush first of all."""
     await say(store, live, "after the loss")
@@ -83,7 +88,7 @@ async def test_views_that_were_lost_are_made_again_when_the_file_is_opened(
         assert not await unjournaled_objections(parts)
 
 
-@pytest.mark.parametrize("use", [used, flushed])
+@pytest.mark.parametrize("use", [used, listed, flushed])
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_views_that_are_lost_under_an_open_store_are_made_again_at_the_next_read(
     parts: Embedded, loss: Callable[[sqlite3.Connection], None], use: Use
@@ -97,7 +102,7 @@ async def test_views_that_are_lost_under_an_open_store_are_made_again_at_the_nex
     assert not await unjournaled_objections(parts)
 
 
-@pytest.mark.parametrize("use", [used, flushed])
+@pytest.mark.parametrize("use", [used, listed, flushed])
 async def test_views_that_are_put_back_to_an_older_copy_are_brought_up_again(parts: Embedded, use: Use) -> None:
     store = parts.store
     tables = ("projection", "thread", "summary", "item_index")
