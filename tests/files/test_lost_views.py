@@ -102,8 +102,11 @@ async def test_views_that_are_lost_under_an_open_store_are_made_again_at_the_nex
     assert not await unjournaled_objections(parts)
 
 
+@pytest.mark.parametrize("written", [False, True], ids=["in-memory", "written"])
 @pytest.mark.parametrize("use", [used, listed, flushed])
-async def test_views_that_are_put_back_to_an_older_copy_are_brought_up_again(parts: Embedded, use: Use) -> None:
+async def test_views_that_are_put_back_to_an_older_copy_are_brought_up_again(
+    parts: Embedded, use: Use, written: bool
+) -> None:
     store = parts.store
     tables = ("projection", "thread", "summary", "item_index")
     with by_hand(Path(parts.file.path)) as connection:
@@ -113,6 +116,8 @@ async def test_views_that_are_put_back_to_an_older_copy_are_brought_up_again(par
             connection.execute(f"CREATE TEMP TABLE old_{table} AS SELECT * FROM {table}")
         await archive(store, before)
         live, cold = await a_live_thread(store, "live"), await a_cold_thread(store, "cold")
+        if written:
+            await store.list_threads(ListThreadsParams())
         connection.execute("BEGIN IMMEDIATE")
         for table in tables:
             connection.execute(f"DELETE FROM {table}")
