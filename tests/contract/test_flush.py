@@ -71,7 +71,7 @@ async def test_a_flush_waits_for_what_is_on_its_way_and_sends_it_no_second_time(
     log.held, sent_before = asyncio.Event(), log.appends
 
     saying = asyncio.create_task(say(store, thread_id, "once"))
-    await log.holding.wait()
+    await asyncio.wait_for(log.holding.wait(), 5)
     flushing = asyncio.create_task(store.flush_thread(thread_id))
     await asyncio.sleep(0.01)
     assert not flushing.done()
