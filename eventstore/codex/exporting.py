@@ -12,12 +12,13 @@ from eventstore.codex.homes import ACTIVE_FOLDER, ARCHIVED_FOLDER, NAMES_INDEX
 from eventstore.codex.imported import is_import
 from eventstore.codex.metadata import EMPTY, apply_facts, observe
 from eventstore.codex.names import format_name
-from eventstore.codex.privatefiles import make_private_folders, private_file
+from eventstore.codex.privatefiles import private_file
 from eventstore.codex.rollout import format_line
 from eventstore.codex.rolloutfiles import rollout_name
 from eventstore.codex.rolloutitems import Rollout
 from eventstore.errors import EventStoreError, InvalidRequest, LogTruncated, UnreadableEvent
 from eventstore.events import Event, Item, MetadataPatched
+from eventstore.folders import make_private_folders
 from eventstore.history import readable, replayed_whole
 from eventstore.ids import ThreadId
 from eventstore.moments import moment

@@ -10,11 +10,12 @@ from typing import TextIO
 from uuid import uuid4
 
 from eventstore.errors import InvalidRequest
+from eventstore.folders import make_private_folders, sync_names
 
 
 @contextmanager
 def private_file(path: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
-    """Write a file that appears under its name when the block ends, and not at all when the block raises.
+    """Write a file that appears under its name, to last, when the block ends, and not at all when the block raises.
 
     Its mode is 0600; missing folders above it are made with mode 0700.
 
@@ -33,16 +34,11 @@ def private_file(path: Path, *, overwrite: bool = False) -> Iterator[TextIO]:
                 os.fsync(file.fileno())
             _refuse_existing(path, overwrite)
             part.replace(path)
+            sync_names(path.parent)
         finally:
             part.unlink(missing_ok=True)
     except OSError as exc:
         raise InvalidRequest(f"{path} cannot be written: {exc.strerror}; free some space or give another path") from exc
-
-
-def make_private_folders(path: Path) -> None:
-    """Make the folder and those above it, where they are missing, with mode 0700."""
-    for folder in (*reversed(path.parents), path):
-        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from eventstore.errors import InvalidRequest, LogUnavailable
+from eventstore.folders import sync_names
 from eventstore.sqlite.edge import connected_to_read, translated
 
 _OF_THE_TARGET = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
@@ -36,6 +37,7 @@ def backup(source: Path, target: Path) -> int:
         _copy(source, part, target)
         _sync(part)
         _publish(part, target)
+        sync_names(target.absolute().parent)
     except OSError as exc:
         raise LogUnavailable(f"{target} cannot be written: {exc.strerror}; free some space and try again") from exc
     finally:

@@ -18,6 +18,7 @@ from typing import ClassVar, Literal, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown
+from eventstore.folders import make_private_folders
 from eventstore.sqlite import migrations
 from eventstore.sqlite.edge import Immediate, patiently, rollback, translated
 from eventstore.sqlite.room import Room, RunTogether, run_one_by_one
@@ -239,7 +240,7 @@ def _create_private(path: Path) -> None:
     elsewhere to close it would take itself for the last and delete the write-ahead log.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folders(path.parent)
         if not path.exists():
             _create_unopened(os.path.realpath(path))
         if not path.is_file():
