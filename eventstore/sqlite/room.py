@@ -8,12 +8,14 @@ meets a lock, go to a thread, and the loop goes on. Never both at once: that is 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+from weakref import WeakSet
 
 from eventstore.life import closed
 from eventstore.sqlite.edge import Locked
@@ -88,6 +90,9 @@ def run_one_by_one(connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> 
 class Room:
     """Runs the jobs of one connection; `close` ends it after the jobs already handed over."""
 
+    used: ClassVar[WeakSet[Room]] = WeakSet()
+    """The rooms of this process, which a forked one leaves."""
+
     def __init__(
         self,
         name: str,
@@ -113,8 +118,10 @@ class Room:
         self._looking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._closing = False
+        self._left = False
         self.patience = 0.0
         """Seconds that the jobs running now may wait for a lock: none in the event loop."""
+        self.used.add(self)
 
     async def hand(self, job: Job[T]) -> T:
         """Queue the job, before anything is awaited; return what its work returns, raise what it raises.
@@ -145,6 +152,8 @@ class Room:
         return await self.hand(Job(work, within=within))
 
     async def close(self) -> None:
+        if self._left:
+            return
         self._closing = True
         while self._waiting or self._away:
             self._empty.clear()
@@ -154,6 +163,17 @@ class Room:
         if self._looking is not None:
             self._looking.cancel()
         self._connection.close()
+
+    def leave(self) -> None:
+        """Refuse every job, and keep the connection from being closed by anything, this process's end included.
+
+        For a process that was forked: SQLite believes there to have the file open, and would delete the write-ahead
+        log at its closing, though others had filled it since.
+        """
+        import ctypes  # seldom needed, and slow to import
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+        self._closing = self._left = True
 
     def _turn(self) -> None:
         """Run what waits, here or in the thread."""
@@ -225,3 +245,12 @@ class Room:
             if job.deadline + _GRACE <= now and job.future is not None and not job.future.done():
                 job.future.set_exception(TimeoutError())
         self._looking = self._loop.call_later(_LOOK_EVERY, self._look) if self._away else None
+
+
+def _leave_all() -> None:
+    for room in Room.used:
+        room.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all)

@@ -18,6 +18,7 @@ import pytest
 from eventstore import ListThreadsParams
 from eventstore.codex.privatefiles import private_file
 from eventstore.errors import InvalidRequest, LogTruncated, LogUnavailable
+from eventstore.ids import ThreadId
 from eventstore.sqlite import migrations
 from eventstore.sqlite.edge import Locked
 from eventstore.sqlite.file import SqliteFile
@@ -142,6 +143,59 @@ def test_a_file_that_was_open_at_a_fork_is_refused_in_the_child(tmp_path: Path) 
     urls = [f"sqlite:{tmp_path / name}" for name in ("open.db", "closed.db")]
     ran = subprocess.run([sys.executable, "-W", "ignore", "-c", _FORKED, *urls], check=False, timeout=60)
     assert ran.returncode == 42
+
+
+_APPEND_AND_DIE = """
+import asyncio, os, signal, sys
+from eventstore import open_store
+from tests.support.threads import a_live_thread
+
+async def main(url):
+    async with open_store(url) as store:
+        print(await a_live_thread(store, "acknowledged"), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+_CLOSE_AFTER_A_FORK = """
+import asyncio, os, subprocess, sys
+from eventstore import open_store
+from tests.support.threads import a_live_thread
+
+url, append_and_die = sys.argv[1:]
+go_on, say = os.pipe()
+with asyncio.Runner() as runner:
+    opening = open_store(url)
+    store = runner.run(opening.__aenter__())
+    runner.run(a_live_thread(store, "before"))
+    child = os.fork()
+    if not child:
+        os.read(go_on, 1)
+        del store
+        sys.exit()
+    runner.run(opening.__aexit__(None, None, None))
+thread = subprocess.run([sys.executable, "-c", append_and_die, url], capture_output=True, text=True).stdout
+os.write(say, b"!")
+ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(thread.strip(), ended)
+"""
+
+
+def acknowledged_before_a_forked_process_ends(url: str) -> ThreadId:
+    """Return the thread that a process, killed since, wrote meanwhile."""
+    script = [sys.executable, "-W", "ignore", "-c", _CLOSE_AFTER_A_FORK, url, _APPEND_AND_DIE]
+    thread_id, ended = subprocess.check_output(script, text=True, timeout=60).split()
+    assert ended == "0"
+    return ThreadId(thread_id)
+
+
+async def test_a_forked_process_that_ends_takes_nothing_along_that_another_acknowledged(tmp_path: Path) -> None:
+    """Closing there what was open at the fork would delete the write-ahead log of whoever used the file since."""
+    url = f"sqlite:{tmp_path / 'threads.db'}"
+    thread_id = acknowledged_before_a_forked_process_ends(url)
+    async with open_store(url) as store:
+        assert ["acknowledged"] == await said(store, thread_id)
 
 
 async def test_opening_that_is_given_up_leaves_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
