@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,13 +60,24 @@ class Immediate:
     `OutcomeUnknown` if the commit failed in a way that does not say whether it took.
     """
 
-    __slots__ = ("_connection", "_path", "_within")
+    __slots__ = ("_connection", "_doubt", "_path", "_within")
 
-    def __init__(self, connection: sqlite3.Connection, path: str, *, within: float) -> None:
-        """Take the connection, the file's path for texts, and how many seconds to wait for the lock."""
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: str,
+        *,
+        within: float,
+        doubt: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the connection, the file's path for texts, and how many seconds to wait for the lock.
+
+        `doubt` is called when a commit failed and does not say whether it took.
+        """
         self._connection = connection
         self._path = path
         self._within = within
+        self._doubt = doubt
 
     def __enter__(self) -> None:
         patiently(self._connection, "BEGIN IMMEDIATE", self._path, within=self._within)
@@ -80,7 +92,10 @@ class Immediate:
             self._connection.execute("COMMIT")
         except sqlite3.Error as failure:
             rollback(self._connection)
-            raise translated(failure, self._path, committing=True) from failure
+            error = translated(failure, self._path, committing=True)
+            if isinstance(error, OutcomeUnknown):
+                self._doubt()
+            raise error from failure
 
 
 def connected_to_read(path: Path) -> sqlite3.Connection:

@@ -32,6 +32,8 @@ _WAL_PAGES = 1_000
 """Pages in the write-ahead log before they are copied into the file. A larger log is slower: while it grows, each fsync
 also has to write the file's new size."""
 _CACHE_KIB = 4_096
+_PIECE = 1024 * 1024
+"""Bytes of the write-ahead log written over at a time."""
 
 
 class SqliteFile:
@@ -52,6 +54,7 @@ class SqliteFile:
         self._opened: tuple[int, int] | None = None
         self._journal = ""
         self._journal_opened: tuple[int, int] | None = None
+        self._in_doubt = False
         self.identity = ""
         """Names the log in the file; known once it is open."""
         self.migrated_from: Path | None = None
@@ -143,7 +146,7 @@ class SqliteFile:
             except sqlite3.Error as exc:
                 raise translated(exc, self.path) from exc
             self._in_force = wanted
-        return Immediate(connection, self.path, within=self.writing.patience)
+        return Immediate(connection, self.path, within=self.writing.patience, doubt=self._doubt)
 
     def must_be_there(self) -> None:
         """See that the path still leads to what is open: SQLite would go on with a file that is gone.
@@ -157,6 +160,25 @@ class SqliteFile:
             return
         if _inode(self._place) != self._opened or _inode(self._journal) != self._journal_opened:
             raise LogUnavailable(f"{self.path} was removed or replaced while it was open; open the store again")
+
+    def must_be_whole(self) -> None:
+        """Have the disk take all of the write-ahead log once more, in a write transaction, if a commit failed before.
+
+        After an fsync that failed the system counts as written what it could not write, views' commits among it that
+        nobody synced before, and the next fsync succeeds. SQLite recovers nothing behind the gap.
+
+        Raises:
+            LogUnavailable: The disk does not take it.
+        """
+        if self._in_doubt:
+            try:
+                _write_anew(self._journal)
+            except OSError as exc:
+                raise LogUnavailable(f"{self._journal} cannot be written ({exc.strerror}); see to the disk") from exc
+            self._in_doubt = False
+
+    def _doubt(self) -> None:
+        self._in_doubt = True
 
     def _both(self, upgrades: Sequence[str]) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         """Open the writing and the reading connection, which in memory are one."""
@@ -220,6 +242,18 @@ def _inode(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _write_anew(path: str) -> None:
+    """Write over the file with what it reads as. SQLite has no locks on a write-ahead log that this would drop."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        at = 0
+        while piece := os.pread(handle, _PIECE, at):
+            at += os.pwrite(handle, piece, at)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _wait_in_the_room(connection: sqlite3.Connection) -> None:

@@ -108,6 +108,7 @@ class SqliteLog:
                 for append in appends:
                     append.result = append.work(connection)
                 self._file.must_be_there()
+                self._file.must_be_whole()
         except BaseException as exc:
             error = exc
         for append in appends:
