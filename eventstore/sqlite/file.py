@@ -279,6 +279,11 @@ def _create_private(path: Path) -> None:
             _create_unopened(os.path.realpath(path))
         if not path.is_file():
             raise LogUnavailable(f"{path} is no ordinary file; give another path")
+        if path.stat().st_nlink > 1:
+            raise LogUnavailable(
+                f"{path} has another name too (a hard link), and SQLite would keep a write-ahead log under each, which "
+                "ruins the file; remove the other name, or put a copy in its place"
+            )
         if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(EACCES, os.strerror(EACCES))
     except OSError as exc:

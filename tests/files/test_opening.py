@@ -24,7 +24,7 @@ from eventstore.sqlite.edge import Locked
 from eventstore.sqlite.file import SqliteFile
 from eventstore.sqlite.log import SqliteLog, log_end
 from eventstore.wiring import open_store
-from tests.support.files import opened
+from tests.support.files import a_file_with_a_thread, opened
 from tests.support.tellings import appended
 from tests.support.threads import a_live_thread, said, say_and_flush
 
@@ -385,6 +385,21 @@ async def test_a_link_to_no_file_yet_makes_it_and_one_in_a_circle_is_refused(tmp
     with pytest.raises(LogUnavailable, match="no ordinary file"):
         async with open_store(f"sqlite:{tmp_path / 'circle.db'}"):
             pass
+
+
+async def test_a_file_that_has_two_names_is_refused_under_either(tmp_path: Path) -> None:
+    """SQLite names its write-ahead log after the file: what is acknowledged under one name would ruin it."""
+    path, other = tmp_path / "threads.db", tmp_path / "other.db"
+    thread_id = await a_file_with_a_thread(path, "hello")
+    os.link(path, other)
+
+    for name in (path, other):
+        with pytest.raises(LogUnavailable, match=r"has another name too \(a hard link\).*remove the other name"):
+            async with open_store(f"sqlite:{name}"):
+                pass
+    other.unlink()
+    async with open_store(f"sqlite:{path}") as store:
+        assert ["hello"] == await said(store, thread_id)
 
 
 async def test_a_record_missing_in_the_middle_is_found_by_whoever_folds_from_the_start(tmp_path: Path) -> None:
