@@ -31,6 +31,8 @@ MEMORY = ":memory:"
 _WAL_PAGES = 1_000
 """Pages in the write-ahead log before they are copied into the file. A larger log is slower: while it grows, each fsync
 also has to write the file's new size."""
+_WAL_BYTES = 16 * 1024 * 1024
+"""Kept of a write-ahead log that grew while somebody read for long, or in one large commit, once it begins anew."""
 _CACHE_KIB = 4_096
 _PIECE = 1024 * 1024
 """Bytes of the write-ahead log written over at a time."""
@@ -227,6 +229,7 @@ class SqliteFile:
                 connection.execute("PRAGMA trusted_schema = OFF")
                 connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+                connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
                 yield connection
             except BaseException:
                 connection.close()

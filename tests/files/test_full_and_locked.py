@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import sqlite3
 from collections import Counter
@@ -265,6 +266,21 @@ async def test_a_file_that_another_program_keeps_to_itself_is_an_answer(path: Pa
 
     async with opened(path) as parts:
         assert ["hello"] == await said(parts.store, thread_id)
+
+
+async def test_a_write_ahead_log_that_a_long_reader_let_grow_shrinks_again(path: Path) -> None:
+    journal = f"{path}-wal"
+    async with open_store(f"sqlite:{path}") as store:
+        thread_id = await a_live_thread(store)
+        with by_hand(path) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM log").fetchone()
+            for _ in range(24):
+                await say(store, thread_id, "x" * 1024 * 1024)
+            grown = os.stat(journal).st_size
+        await say(store, thread_id, "copies all into the file")
+        await say(store, thread_id, "begins anew")
+        assert os.stat(journal).st_size <= 16 * 1024 * 1024 < grown
 
 
 async def test_a_lock_that_is_let_go_in_time_is_not_noticed(path: Path) -> None:
