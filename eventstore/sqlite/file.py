@@ -34,6 +34,8 @@ also has to write the file's new size."""
 _WAL_BYTES = 16 * 1024 * 1024
 """Kept of a write-ahead log that grew while somebody read for long, or in one large commit, once it begins anew."""
 _CACHE_KIB = 4_096
+_MOUNTS = Path("/proc/self/mountinfo")
+"""What is mounted where, on Linux: the fifth word of each line."""
 _PIECE = 1024 * 1024
 """Bytes of the write-ahead log written over at a time."""
 
@@ -287,10 +289,25 @@ def _create_private(path: Path) -> None:
                 f"{path} has another name too (a hard link), and SQLite would keep a write-ahead log under each, which "
                 "ruins the file; remove the other name, or put a copy in its place"
             )
+        if _is_mounted_alone(path):
+            raise LogUnavailable(
+                f"{path} is mounted without its folder, and SQLite would keep a write-ahead log on either side, which "
+                "ruins the file; mount the folder"
+            )
         if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(EACCES, os.strerror(EACCES))
     except OSError as exc:
         raise LogUnavailable(f"{path} cannot be opened for writing ({exc.strerror}); give another path") from exc
+
+
+def _is_mounted_alone(path: Path) -> bool:
+    """Say whether the file itself is a mount, as a container may be given one, where the system tells."""
+    found = os.path.realpath(path).replace("\\", "\\134").replace(" ", "\\040")
+    try:
+        with _MOUNTS.open(encoding="utf-8", errors="surrogateescape") as mounts:
+            return any(mount.split(" ")[4] == found for mount in mounts)
+    except OSError:
+        return False
 
 
 def _create_unopened(path: str) -> None:

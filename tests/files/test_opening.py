@@ -402,6 +402,25 @@ async def test_a_file_that_has_two_names_is_refused_under_either(tmp_path: Path)
         assert ["hello"] == await said(store, thread_id)
 
 
+async def test_a_file_that_is_mounted_without_its_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that is given the file alone would have the write-ahead log for itself, and lose it at its end."""
+    (tmp_path / "a folder").mkdir()
+    path, mounts = tmp_path / "a folder" / "threads.db", tmp_path / "mountinfo"
+    where = str(path).replace(" ", r"\040")
+    mounts.write_text(f"36 35 98:0 / / rw - ext4 /dev/vda rw\n65 44 98:0 /host.db {where} rw - ext4 /dev/vda rw\n")
+    path.touch()
+    monkeypatch.setattr("eventstore.sqlite.file._MOUNTS", mounts)
+
+    with pytest.raises(LogUnavailable, match=r"mounted without its folder.*mount the folder"):
+        async with open_store(f"sqlite:{path}"):
+            pass
+    mounts.unlink()
+    async with open_store(f"sqlite:{path}"):
+        pass
+
+
 async def test_a_record_missing_in_the_middle_is_found_by_whoever_folds_from_the_start(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     async with open_store(f"sqlite:{path}") as store:
