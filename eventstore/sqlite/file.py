@@ -11,16 +11,15 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
-from errno import EACCES
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown
-from eventstore.folders import make_private_folders
 from eventstore.sqlite import migrations
 from eventstore.sqlite.edge import Immediate, patiently, rollback, translated
+from eventstore.sqlite.place import inode_of, make_private
 from eventstore.sqlite.room import Room, RunTogether, run_one_by_one
 
 T = TypeVar("T")
@@ -34,8 +33,6 @@ also has to write the file's new size."""
 _WAL_BYTES = 16 * 1024 * 1024
 """Kept of a write-ahead log that grew while somebody read for long, or in one large commit, once it begins anew."""
 _CACHE_KIB = 4_096
-_MOUNTS = Path("/proc/self/mountinfo")
-"""What is mounted where, on Linux: the fifth word of each line."""
 _PIECE = 1024 * 1024
 """Bytes of the write-ahead log written over at a time."""
 
@@ -162,7 +159,7 @@ class SqliteFile:
         """
         if self.path == MEMORY:
             return
-        if _inode(self._place) != self._opened or _inode(self._journal) != self._journal_opened:
+        if inode_of(self._place) != self._opened or inode_of(self._journal) != self._journal_opened:
             raise LogUnavailable(f"{self.path} was removed or replaced while it was open; open the store again")
 
     def must_be_whole(self) -> None:
@@ -191,7 +188,7 @@ class SqliteFile:
             second = first if self.path == MEMORY else self._connected()
             self._journal = f"{os.path.realpath(self._place)}-wal"
             # The file too: in layers of a container, opening one may make it another.
-            self._opened, self._journal_opened = _inode(self._place), _inode(self._journal)
+            self._opened, self._journal_opened = inode_of(self._place), inode_of(self._journal)
             return first, second
         except BaseException:
             first.close()
@@ -199,8 +196,8 @@ class SqliteFile:
 
     def _prepared(self, upgrades: Sequence[str]) -> sqlite3.Connection:
         if self.path != MEMORY:
-            _create_private(Path(self.path))
-            self._opened = _inode(self._place)
+            make_private(Path(self.path))
+            self._opened = inode_of(self._place)
             if self._opened in self.inherited:
                 raise InvalidRequest(
                     f"{self.path} was open when this process was forked, and SQLite's locks are not carried over: fork "
@@ -240,15 +237,6 @@ class SqliteFile:
             raise translated(exc, self.path) from exc
 
 
-def _inode(path: str) -> tuple[int, int] | None:
-    """Return what the path leads to, on which device; None if it leads nowhere."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _write_anew(path: str) -> None:
     """Write over the file with what it reads as. SQLite has no locks on a write-ahead log that this would drop."""
     handle = os.open(path, os.O_RDWR)
@@ -270,52 +258,6 @@ def _close_both(opening: asyncio.Future[tuple[sqlite3.Connection, sqlite3.Connec
     if not opening.cancelled() and opening.exception() is None:
         for connection in opening.result():
             connection.close()
-
-
-def _create_private(path: Path) -> None:
-    """Create the file, readable by its owner only, if it is not there (SQLite gives its side files the same mode).
-
-    It is not opened for that: closing it would drop all locks that SQLite has on it in this process, and the next one
-    elsewhere to close it would take itself for the last and delete the write-ahead log.
-    """
-    try:
-        make_private_folders(path.parent)
-        if not path.exists():
-            _create_unopened(os.path.realpath(path))
-        if not path.is_file():
-            raise LogUnavailable(f"{path} is no ordinary file; give another path")
-        if path.stat().st_nlink > 1:
-            raise LogUnavailable(
-                f"{path} has another name too (a hard link), and SQLite would keep a write-ahead log under each, which "
-                "ruins the file; remove the other name, or put a copy in its place"
-            )
-        if _is_mounted_alone(path):
-            raise LogUnavailable(
-                f"{path} is mounted without its folder, and SQLite would keep a write-ahead log on either side, which "
-                "ruins the file; mount the folder"
-            )
-        if not os.access(path, os.R_OK | os.W_OK):
-            raise PermissionError(EACCES, os.strerror(EACCES))
-    except OSError as exc:
-        raise LogUnavailable(f"{path} cannot be opened for writing ({exc.strerror}); give another path") from exc
-
-
-def _is_mounted_alone(path: Path) -> bool:
-    """Say whether the file itself is a mount, as a container may be given one, where the system tells."""
-    found = os.path.realpath(path).replace("\\", "\\134").replace(" ", "\\040")
-    try:
-        with _MOUNTS.open(encoding="utf-8", errors="surrogateescape") as mounts:
-            return any(mount.split(" ")[4] == found for mount in mounts)
-    except OSError:
-        return False
-
-
-def _create_unopened(path: str) -> None:
-    with suppress(FileExistsError):
-        try:
-            os.mknod(path, 0o600)
-        except OSError:  # some systems let only root do it, some file systems nobody; it is ours alone all but surely
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _note_what_was_open() -> None:

@@ -411,7 +411,7 @@ async def test_a_file_that_is_mounted_without_its_folder_is_refused(
     where = str(path).replace(" ", r"\040")
     mounts.write_text(f"36 35 98:0 / / rw - ext4 /dev/vda rw\n65 44 98:0 /host.db {where} rw - ext4 /dev/vda rw\n")
     path.touch()
-    monkeypatch.setattr("eventstore.sqlite.file._MOUNTS", mounts)
+    monkeypatch.setattr("eventstore.sqlite.place._MOUNTS", mounts)
 
     with pytest.raises(LogUnavailable, match=r"mounted without its folder.*mount the folder"):
         async with open_store(f"sqlite:{path}"):
