@@ -30,6 +30,9 @@ MEMORY = ":memory:"
 _WAL_PAGES = 1_000
 """Pages in the write-ahead log before they are copied into the file. A larger log is slower: while it grows, each fsync
 also has to write the file's new size."""
+_WAL_PAGES_FOR_VIEWS = 4 * _WAL_PAGES
+"""The same after a commit that was not synced, so that one that was comes first: SQLite tells nobody of an fsync of the
+write-ahead log that fails there, and takes the next for a success."""
 _WAL_BYTES = 16 * 1024 * 1024
 """Kept of a write-ahead log that grew while somebody read for long, or in one large commit, once it begins anew."""
 _CACHE_KIB = 4_096
@@ -144,6 +147,8 @@ class SqliteFile:
         if wanted != self._in_force:
             try:
                 connection.execute(f"PRAGMA synchronous = {wanted}")
+                pages = _WAL_PAGES_FOR_VIEWS if wanted == "NORMAL" else _WAL_PAGES
+                connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
             except sqlite3.Error as exc:
                 raise translated(exc, self.path) from exc
             self._in_force = wanted
