@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 import eventstore
 from eventstore.cli import main
 from eventstore.codec import codec
+from eventstore.sqlite.checkup import Checkup, check
 from tests.cli.conftest import ROOT, CommandLine
 from tests.support.commands import NAMED, asked, said
 
@@ -151,6 +153,26 @@ def test_a_healthy_store_is_said_to_be_so(example: CommandLine) -> None:
         "frozen         none\n",
     ):
         assert fact in told
+    assert told.endswith("all is well\n")
+
+
+def test_a_store_that_others_write_while_it_is_looked_at_is_healthy(
+    example: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+
+    def checked_while_others_write(path: Path) -> Checkup:
+        checkup = check(path)
+        with example.started("rename", NAMED, "meanwhile", heeding=False) as other:
+            other.communicate()
+        ended.append(other.returncode)
+        return checkup
+
+    monkeypatch.setattr("eventstore.sqlite.checkup.check", checked_while_others_write)
+    told = example.done("doctor").out
+
+    assert [0] == ended
+    assert "records        32\n" in told
     assert told.endswith("all is well\n")
 
 
