@@ -1,7 +1,7 @@
 """Calls that change something.
 
 The invariant: those about one thread arrive in the order in which they were made, and each comes to its end though its
-caller does not wait for that.
+caller does not wait for that. What is said behind an append is sent when it is known what became of the append.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from google.protobuf.message import Message
 
 from eventstore.documents.items import Receipt
 from eventstore.documents.params import AppendThreadItemsParams
-from eventstore.errors import Conflict, EventStoreError, OutcomeUnknown, Rejected, Unavailable
+from eventstore.errors import (
+    Behind,
+    Conflict,
+    EventStoreError,
+    LogUnavailable,
+    OutcomeUnknown,
+    Rejected,
+    Unavailable,
+    Unknown,
+)
 from eventstore.ids import ThreadId, new_event_id
 from eventstore.remote.connection import Connection
 from eventstore.remote.failures import CutOff, unknown
@@ -47,6 +56,10 @@ class Changes:
         self._connection = connection
         self._turns = Turns(within=connection.within)
         self._going_on: set[asyncio.Future[Any]] = set()
+        self._cut_off: dict[ThreadId, AppendThreadItemsParams] = {}
+        """Named appends that may not have arrived, which counts as queued: at most one of a thread, for nothing that
+        would acknowledge it, or lie behind it, is sent before it.
+        """
 
     async def settled(self, *, within: float) -> None:
         """Wait for calls whose callers have gone."""
@@ -58,13 +71,40 @@ class Changes:
 
         Those behind it wait until that is known: a repetition must not land behind them.
         """
-        return await self.in_turn(params.thread_id, lambda call: self._append(params, call))
+        return await self.in_turn(params.thread_id, lambda call: self._append(params, call.deadline))
+
+    async def catch_up(self, thread_id: ThreadId, deadline: float) -> None:
+        """Repeat the thread's append that was cut off for good, if there is one, so that what follows is behind it.
+
+        Raises:
+            Unavailable: It is not known yet what became of it, and it is repeated before the next call.
+        """
+        cut_off = self._cut_off.get(thread_id)
+        if cut_off is None:
+            return
+        try:
+            await self._until_known(cut_off, deadline, is_fresh=False)
+        except CutOff as exc:
+            raise LogUnavailable(
+                f"nothing was sent to {self._connection.url.address}: append {cut_off.append_id}, which is before it, "
+                f"was cut off ({exc}); try again"
+            ) from exc
+        except (Rejected, Conflict, Behind, Unknown):
+            pass  # It is queued there, or its live thread has ended, which the call that follows is told.
+        self.forget(thread_id)
+
+    def forget(self, thread_id: ThreadId) -> None:
+        """Forget what was queued: the live thread was ended, or begins anew."""
+        self._cut_off.pop(thread_id, None)
 
     async def told(self, thread_id: ThreadId, method: str, request: Message, reply: type[M]) -> M:
         """Make a call in turn; the next one may follow as soon as it has arrived."""
-        return await self.in_turn(
-            thread_id, lambda call: self.tell(method, request, reply, call.deadline, arrived=call.turn.end)
-        )
+
+        async def tell(call: Call) -> M:
+            await self.catch_up(thread_id, call.deadline)
+            return await self.tell(method, request, reply, call.deadline, arrived=call.turn.end)
+
+        return await self.in_turn(thread_id, tell)
 
     async def tell(
         self,
@@ -106,16 +146,40 @@ class Changes:
             self._kept(_afterwards(self._turns.asked(thread_id), going_on, unheard))
             raise
 
-    async def _append(self, params: AppendThreadItemsParams, call: Call) -> Receipt:
+    async def _append(self, params: AppendThreadItemsParams, deadline: float) -> Receipt:
+        thread_id, address = params.thread_id, self._connection.url.address
         named = params if params.append_id else params.model_copy(update={"append_id": new_event_id()})
-        is_fresh, longest = params.append_id is None, _AGAIN_AFTER[0]
+        before = self._cut_off.get(thread_id)
+        if before is not None and before.append_id != named.append_id:
+            await self.catch_up(thread_id, deadline)
+        try:
+            receipt, was_cut_off = await self._until_known(named, deadline, is_fresh=params.append_id is None)
+        except CutOff as exc:
+            self._cut_off[thread_id] = named
+            raise OutcomeUnknown(
+                f"append {named.append_id} was cut off on its way to {address} ({exc}); flush the thread, or append it "
+                "again with the same append id"
+            ) from exc
+        self.forget(thread_id)
+        if was_cut_off and params.append_id is None and receipt.append_id is not None:
+            # Taken when it was cut off: the repetition had nothing to add.
+            return receipt._replace(appended=len(params.items) - len(receipt.dropped))
+        return receipt
+
+    async def _until_known(
+        self, named: AppendThreadItemsParams, deadline: float, *, is_fresh: bool
+    ) -> tuple[Receipt, bool]:
+        """Append until the server says what became of it; return that, and whether it had been cut off before.
+
+        Raises:
+            CutOff: It did not say so in time, or not of the time before it was cut off.
+        """
+        longest = _AGAIN_AFTER[0]
         cut: CutOff | None = None
         while True:
             request = append_request(named, is_fresh=is_fresh)
             try:
-                receipt = receipt_of(
-                    await self._connection.tell("AppendItems", request, pb.Receipt, deadline=call.deadline)
-                )
+                answer = await self._connection.tell("AppendItems", request, pb.Receipt, deadline=deadline)
             except CutOff as exc:
                 cut = exc
             except (Unavailable, Rejected, Conflict) as exc:
@@ -124,24 +188,15 @@ class Changes:
                 if not isinstance(exc, Unavailable):
                     # It may have been taken all the same: in another life of the server, in which the thread was live,
                     # or before the thread had another writer.
-                    raise self._unknown_append(named, cut) from exc
+                    raise cut from exc
             else:
-                if cut is not None and params.append_id is None and receipt.append_id is not None:
-                    # Taken when it was cut off: the repetition had nothing to add.
-                    return receipt._replace(appended=len(params.items) - len(receipt.dropped))
-                return receipt
+                return receipt_of(answer), cut is not None
             is_fresh = False
             again_after = random.uniform(0, longest)
-            if time.monotonic() + again_after >= call.deadline:
-                raise self._unknown_append(named, cut)
+            if time.monotonic() + again_after >= deadline:
+                raise cut
             await asyncio.sleep(again_after)
             longest = min(2 * longest, _AGAIN_AFTER[1])
-
-    def _unknown_append(self, params: AppendThreadItemsParams, cut: CutOff | None) -> OutcomeUnknown:
-        return OutcomeUnknown(
-            f"append {params.append_id} was cut off on its way to {self._connection.url.address} ({cut}); "
-            "append it again with the same append id"
-        )
 
     def _kept(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)

@@ -236,7 +236,9 @@ class RemoteThreadStore:
                 await self._changes.tell(method, request, pb.Done, call.deadline)
             except OutcomeUnknown:
                 self._perhaps_live.add(thread_id)
+                self._changes.forget(thread_id)
                 raise
+            self._changes.forget(thread_id)
             self._ended_unheard.pop(thread_id, None)
 
         async def unheard(_: None) -> None:
@@ -248,7 +250,10 @@ class RemoteThreadStore:
     async def _end(self, thread_id: ThreadId, method: str, call: Call) -> str | None:
         if thread_id in self._ended_unheard:
             return self._ended_unheard.pop(thread_id)
+        if method == "ShutdownThread":
+            await self._changes.catch_up(thread_id, call.deadline)
         done = await self._changes.tell(method, pb.LiveThreadRequest(thread_id=thread_id), pb.Done, call.deadline)
+        self._changes.forget(thread_id)
         return _token_of(done)
 
     async def _about_live(self, thread_id: AnyId, method: str) -> str | None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import trustme
 
+from eventstore import ResumeThreadParams, new_thread_id
 from eventstore.audit import audit
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown, ThreadNotFound, Unsupported, WriterFenced
+from eventstore.ids import ThreadId
 from eventstore.remote.connection import Connection
 from eventstore.remote.store import RemoteThreadStore, open_remote
 from eventstore.remote.url import RemoteUrl
@@ -21,9 +23,9 @@ from eventstore.settings import Settings
 from eventstore.wiring import open_parts, open_store
 from tests.support.certificates import written
 from tests.support.faults import FaultyLog, OvertakenViews
-from tests.support.relay import relay_to
+from tests.support.relay import Relay, relay_to
 from tests.support.serve_rig import Rig, a_rig
-from tests.support.threads import a_cold_thread, a_live_thread, created, resume, said, say, say_and_flush
+from tests.support.threads import a_cold_thread, a_live_thread, created, patch, resume, said, say, say_and_flush
 
 
 @pytest.fixture
@@ -121,6 +123,88 @@ async def test_an_append_that_is_cut_off_is_repeated_and_counts_once(tmp_path: P
 
         assert (1, True) == (log.fired, relay.passed > 1)
         assert (1, ["hello", "once"]) == (receipt.appended, await said(store, thread_id))
+
+
+@pytest.mark.parametrize("by", ["flush", "persist", "shutdown", "append", "patch"])
+async def test_an_append_that_never_arrived_is_sent_before_what_acknowledges_it_or_lies_behind(
+    rig: Rig, by: str
+) -> None:
+    """Whoever is told `OutcomeUnknown` may flush: what is acknowledged then is all that was appended, in order."""
+    async with a_distant_client(rig) as (relay, store):
+        thread_id = await a_live_thread(store)
+        await cut_off_for_good(relay, store, thread_id, "two")
+        assert ["hello"] == await said(rig.store, thread_id)
+        await relay.lead_to(rig.server.address.port)
+        await insisting(lambda: acknowledged(store, thread_id, by))
+
+        assert ["hello", "two", *["three"] * (by == "append")] == await said(rig.store, thread_id)
+
+
+async def test_while_an_append_may_not_have_arrived_nothing_is_sent_behind_it(rig: Rig) -> None:
+    async with a_distant_client(rig) as (relay, store):
+        thread_id, name = await a_live_thread(store), new_thread_id()
+        relay.block()
+        with pytest.raises(OutcomeUnknown, match=f"append {name} was cut off .*; flush the thread"):
+            await say(store, thread_id, "two", append_id=name)
+        with pytest.raises(
+            LogUnavailable, match=f"nothing was sent .*: append {name}, which is before it, was cut off"
+        ):
+            await say(store, thread_id, "three")
+        await relay.cut()
+        await relay.lead_to(rig.server.address.port)
+        await insisting(lambda: say(store, thread_id, "two", append_id=name))
+        await say_and_flush(store, thread_id, "four")
+
+        assert ["hello", "two", "four"] == await said(rig.store, thread_id)
+
+
+async def test_an_append_that_never_arrived_goes_with_its_live_thread(rig: Rig) -> None:
+    async with a_distant_client(rig) as (relay, store):
+        thread_id = await a_live_thread(store)
+        await cut_off_for_good(relay, store, thread_id, "two")
+        await relay.lead_to(rig.server.address.port)
+        await insisting(lambda: store.discard_thread(thread_id))
+        await resume(store, thread_id)
+        await say_and_flush(store, thread_id, "three")
+
+        await cut_off_for_good(relay, store, thread_id, "four")
+        await relay.lead_to(rig.server.address.port)
+        await rig.store.resume_thread(ResumeThreadParams(thread_id=thread_id))
+        with pytest.raises(WriterFenced):
+            await insisting(lambda: store.flush_thread(thread_id))
+
+        assert ["hello", "three"] == await said(rig.store, thread_id)
+
+
+@asynccontextmanager
+async def a_distant_client(rig: Rig) -> AsyncIterator[tuple[Relay, RemoteThreadStore]]:
+    async with (
+        relay_to(rig.server.address.port) as relay,
+        open_remote(RemoteUrl(f"127.0.0.1:{relay.address}"), within=2.0) as store,
+    ):
+        yield relay, store
+
+
+async def cut_off_for_good(relay: Relay, store: RemoteThreadStore, thread_id: ThreadId, text: str) -> None:
+    """Append, and let nothing of it come to the server, nor of what follows until the relay leads there again."""
+    relay.block()
+    with pytest.raises(OutcomeUnknown):
+        await say(store, thread_id, text)
+    await relay.cut()
+
+
+async def acknowledged(store: RemoteThreadStore, thread_id: ThreadId, by: str) -> None:
+    match by:
+        case "flush":
+            await store.flush_thread(thread_id)
+        case "persist":
+            await store.persist_thread(thread_id)
+        case "shutdown":
+            await store.shutdown_thread(thread_id)
+        case "append":
+            await say_and_flush(store, thread_id, "three")
+        case _:
+            await patch(store, thread_id, name="a name")
 
 
 async def test_an_append_that_is_slow_to_arrive_is_not_overtaken_and_a_flush_that_waits_holds_none_up(
