@@ -217,9 +217,10 @@ async def _afterwards(
     turn: Turn, going_on: asyncio.Task[T], unheard: Callable[[T], Coroutine[Any, Any, None]] | None
 ) -> None:
     """Do what a call's result asks for when its caller did not wait for it."""
+    # The call ends by its own deadline, and its turn with it. Who waited for that turn might give up just before.
+    await asyncio.wait([going_on])
     try:
         async with turn:
-            await asyncio.wait([going_on])
             if going_on.cancelled() or going_on.exception() is not None or unheard is None:
                 return
             await unheard(going_on.result())

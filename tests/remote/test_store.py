@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -271,6 +272,44 @@ async def test_a_thread_whose_opening_was_cut_off_can_be_opened_again(tmp_path: 
             await resume(store, thread_id)
 
         assert ["one", "two"] == await said(store, thread_id)
+
+
+async def test_a_thread_that_a_cancelled_call_opened_is_closed_however_late_the_answer_comes(tmp_path: Path) -> None:
+    log = FaultyLog()
+    async with a_rig(tmp_path / "threads.db", through=log.through) as rig, a_client(rig) as store:
+        thread_id = await a_cold_thread(store)
+        store._changes._turns.within = 0.0  # whoever waits for a turn has given up before the answer comes
+        log.held = held = asyncio.Event()
+        resuming = asyncio.ensure_future(resume(store, thread_id))
+        await log.holding.wait()
+        resuming.cancel()
+        await asyncio.wait([resuming])
+        log.held = None
+        held.set()
+        await store._changes.settled(within=30)
+        await resume(store, thread_id)
+
+    assert (True, 1) == (resuming.cancelled(), log.fired)
+
+
+async def test_the_error_of_a_call_whose_caller_has_gone_is_nobodys(rig: Rig) -> None:
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    async with a_distant_client(rig) as (relay, store):
+        thread_id = await a_live_thread(store)
+        store._changes._turns.within = 0.0
+        relay.block()
+        flushing = asyncio.ensure_future(store.flush_thread(thread_id))
+        await asyncio.sleep(0)
+        flushing.cancel()
+        await asyncio.wait([flushing])
+        await store._changes.settled(within=30)
+        del flushing  # with the call that it waited for
+        gc.collect()
+        with pytest.raises(LogUnavailable):
+            await said(store, thread_id)  # the flush had no answer either
+
+    assert [] == unhandled
 
 
 async def test_a_server_that_came_back_knows_no_live_thread(tmp_path: Path) -> None:
