@@ -30,7 +30,7 @@ from eventstore.events import (
     ThreadDeleted,
     ThreadUnarchived,
 )
-from eventstore.history import Check, readable, replayed, state_at
+from eventstore.history import Check, looked_at, readable, replayed, state_at
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.ports import EventFeed, EventLog, ThreadView, ThreadViews
 from eventstore.splitting import fields_must_fit, must_fit
@@ -150,7 +150,7 @@ class Commands:
             OutcomeUnknown: It may be logged, and its verdict could not be had in time.
         """
         deadline = deadline or time.monotonic() + self._within
-        view = check(await self._looked_at(thread_id, deadline))
+        view = check(await looked_at(self._views, thread_id, within=self._within, deadline=deadline))
         may_be_logged = False
         while (left := deadline - time.monotonic()) > 0:
             readable(thread_id, view.state)
@@ -177,15 +177,6 @@ class Commands:
         if may_be_logged:
             raise self._unknown(thread_id, f"within {self._within:g} s")
         raise LogUnavailable(f"nothing was logged for thread {thread_id} within {self._within:g} s; try again")
-
-    async def _looked_at(self, thread_id: ThreadId, deadline: float) -> ThreadView | None:
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await self._views.get(thread_id)
-        except TimeoutError as exc:
-            raise ViewsUnavailable(
-                f"the views did not show thread {thread_id} within {self._within:g} s; try again"
-            ) from exc
 
     async def _judged(
         self, event: _CommandEvent, position: Position, view: ThreadView, deadline: float

@@ -7,6 +7,8 @@ from the thread's start is always right, and is what serves states of the past.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +17,7 @@ from typing import TypeAlias
 
 from eventstore.admission import Admitted
 from eventstore.documents.items import Position, StoredItem
-from eventstore.errors import InvalidRequest, LogTruncated, UnknownThread, UnreadableEvent, quoted
+from eventstore.errors import InvalidRequest, LogTruncated, UnknownThread, UnreadableEvent, ViewsUnavailable, quoted
 from eventstore.events import Item, items_of
 from eventstore.ids import ThreadId
 from eventstore.judging import Judged, judge, owner
@@ -263,6 +265,19 @@ async def replayed(
                     f"thread {thread_id} cannot be read past {entry.position}: {judged.why}; "
                     f"upgrade eventstore, then eventstore retry {thread_id}"
                 )
+
+
+async def looked_at(views: ThreadViews, thread_id: ThreadId, *, within: float, deadline: float) -> ThreadView | None:
+    """Return the thread as it is now, to a call of `within` seconds whose `deadline` is on the monotonic clock.
+
+    Raises:
+        ViewsUnavailable: The views did not show it by then.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await views.get(thread_id)
+    except TimeoutError as exc:
+        raise ViewsUnavailable(f"the views did not show thread {thread_id} within {within:g} s; try again") from exc
 
 
 UNSEEN = ThreadView(UNKNOWN_THREAD, 0)

@@ -36,7 +36,7 @@ from eventstore.errors import (
     WriterFenced,
 )
 from eventstore.events import ItemsAppended, new_item
-from eventstore.history import readable, replayed
+from eventstore.history import looked_at, readable, replayed
 from eventstore.ids import EventId, ThreadId, new_event_id
 from eventstore.jsontext import MalformedJson
 from eventstore.memory import Memory
@@ -255,18 +255,18 @@ class LiveThreads:
 
     async def _open(self, live: LiveThread, params: ResumeThreadParams) -> None:
         """Take the thread over; a lost race is tried once more with a fresh look at the head."""
-        thread_id = params.thread_id
+        thread_id, deadline = params.thread_id, time.monotonic() + self._within
         for last_try in (False, True):
-            view = await self._views.get(thread_id)
+            view = await looked_at(self._views, thread_id, within=self._within, deadline=deadline)
             if view is not None:
                 readable(thread_id, view.state)
             if view is None or not _may_resume(view, params.include_archived):
                 raise _unknown(thread_id)
             live.writer.open(view, _now_micros())
             try:
-                await live.writer.settle(live.writer.last_seq, within=self._within)
+                await live.writer.settle(live.writer.last_seq, within=self._within, deadline=deadline)
             except LostRace as exc:
-                if last_try:
+                if last_try or time.monotonic() >= deadline:
                     raise WriterFenced(str(exc)) from exc
                 live.writer = self._new_writer(thread_id)
                 continue

@@ -9,10 +9,10 @@ from weakref import ReferenceType, ref
 import pytest
 
 from eventstore import AppendThreadItemsParams, ThreadStore, new_thread_id
-from eventstore.errors import EventStoreError, WriterFenced
+from eventstore.errors import EventStoreError, ViewsUnavailable, WriterFenced
 from eventstore.events import ThreadCreated, WriterOpened
 from tests.support.engines import Engine
-from tests.support.faults import FaultyLog, WatchedFeed
+from tests.support.faults import FaultyLog, OvertakenViews, WatchedFeed
 from tests.support.threads import (
     a_cold_thread,
     a_live_thread,
@@ -161,6 +161,33 @@ async def test_a_resume_that_lost_a_race_looks_again_once(engine: Engine, elsewh
 
     assert log.before_append is None
     assert ["hello", "mine"] == await said(elsewhere, thread_id)
+
+
+async def test_a_resume_that_lost_a_race_has_the_time_that_is_left(engine: Engine, elsewhere: ThreadStore) -> None:
+    log, views, within, used = FaultyLog(), OvertakenViews(), 10.0, 0.5
+    store = await engine.open(through=lambda ports: views.through(log.through(ports)), within=within)
+    thread_id = await a_cold_thread(elsewhere)
+    log.before_append = lambda: resume(elsewhere, thread_id)
+    views.before_reach = lambda: asyncio.sleep(used)
+
+    await resume(store, thread_id)
+
+    assert (None, 1) == (log.before_append, views.fired)
+    assert 0 < views.within <= 0.8 * (within - used)
+
+
+async def test_a_resume_ends_within_its_deadline_however_slowly_the_views_answer(engine: Engine) -> None:
+    views = OvertakenViews()
+    store = await engine.open(through=views.through, within=2.0)
+    thread_id = await a_cold_thread(store)
+    views.after_get = asyncio.Event().wait
+
+    async with asyncio.timeout(20):
+        with pytest.raises(ViewsUnavailable, match=f"did not show thread {thread_id} within"):
+            await resume(store, thread_id)
+    await resume(store, thread_id)
+
+    assert views.fired == 1
 
 
 async def test_stores_that_take_turns_lose_nothing(store: ThreadStore, elsewhere: ThreadStore) -> None:
