@@ -19,7 +19,7 @@ from weakref import WeakSet
 from eventstore.errors import InvalidRequest, LogUnavailable, OutcomeUnknown
 from eventstore.sqlite import migrations
 from eventstore.sqlite.edge import Immediate, patiently, rollback, translated
-from eventstore.sqlite.place import inode_of, make_private
+from eventstore.sqlite.place import Held, inode_of, make_private
 from eventstore.sqlite.room import Room, RunTogether, run_one_by_one
 
 T = TypeVar("T")
@@ -57,7 +57,8 @@ class SqliteFile:
         self._place = os.path.abspath(self.path)
         self._opened: tuple[int, int] | None = None
         self._journal = ""
-        self._journal_opened: tuple[int, int] | None = None
+        self._held: Held | None = None
+        """The write-ahead log, as it was when the file was opened; None in memory."""
         self._in_doubt = False
         self.identity = ""
         """Names the log in the file; known once it is open."""
@@ -86,7 +87,7 @@ class SqliteFile:
         try:
             first, second = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(_close_both)
+            opening.add_done_callback(self._close_both)
             raise
         self.writing = Room("eventstore-writing", first, run_together=run_together, patience=self.within)
         self.reading = self.writing
@@ -97,7 +98,7 @@ class SqliteFile:
         if self.reading is not self.writing:
             await self.reading.close()
         await self.writing.close()
-        self._opened = None
+        self._let_go()
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run the work in one write transaction that needs no fsync.
@@ -162,9 +163,9 @@ class SqliteFile:
         Raises:
             LogUnavailable: The file or its write-ahead log was removed, or another one has its name.
         """
-        if self.path == MEMORY:
+        if self._held is None:
             return
-        if inode_of(self._place) != self._opened or inode_of(self._journal) != self._journal_opened:
+        if inode_of(self._place) != self._opened or not self._held.is_in_place():
             raise LogUnavailable(f"{self.path} was removed or replaced while it was open; open the store again")
 
     def must_be_whole(self) -> None:
@@ -190,14 +191,27 @@ class SqliteFile:
         """Open the writing and the reading connection, which in memory are one."""
         first = self._prepared(upgrades)
         try:
-            second = first if self.path == MEMORY else self._connected()
+            if self.path == MEMORY:
+                return first, first
+            second = self._connected()
             self._journal = f"{os.path.realpath(self._place)}-wal"
-            # The file too: in layers of a container, opening one may make it another.
-            self._opened, self._journal_opened = inode_of(self._place), inode_of(self._journal)
+            self._held = Held(self._journal)
+            self._opened = inode_of(self._place)  # in layers of a container, opening a file may make it another
             return first, second
         except BaseException:
             first.close()
             raise
+
+    def _close_both(self, opening: asyncio.Future[tuple[sqlite3.Connection, sqlite3.Connection]]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            for connection in opening.result():
+                connection.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._opened = None
+        if self._held is not None:
+            self._held.close()
 
     def _prepared(self, upgrades: Sequence[str]) -> sqlite3.Connection:
         if self.path != MEMORY:
@@ -257,12 +271,6 @@ def _write_anew(path: str) -> None:
 def _wait_in_the_room(connection: sqlite3.Connection) -> None:
     """From now on whoever meets a lock is told at once, and waits in `edge.patiently`."""
     connection.execute("PRAGMA busy_timeout = 0")
-
-
-def _close_both(opening: asyncio.Future[tuple[sqlite3.Connection, sqlite3.Connection]]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        for connection in opening.result():
-            connection.close()
 
 
 def _note_what_was_open() -> None:
