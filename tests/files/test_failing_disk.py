@@ -13,7 +13,7 @@ import pytest
 from eventstore import ListThreadsParams
 from eventstore.errors import LogUnavailable, OutcomeUnknown
 from eventstore.wiring import Embedded
-from tests.support.files import by_hand
+from tests.support.files import read_for_long
 from tests.support.threads import a_live_thread, said, say
 
 
@@ -67,9 +67,7 @@ async def test_the_write_ahead_log_is_copied_into_the_file_after_commits_that_we
     """Nobody is told when its fsync fails there; of a commit that was synced before, all is on the disk by then."""
     store, path = parts.store, Path(parts.file.path)
     thread_id = await a_live_thread(store)
-    with by_hand(path) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM log").fetchone()
+    with read_for_long(path):
         for _ in range(6):
             await say(store, thread_id, "x" * 1024 * 1024)
     size = os.stat(path).st_size

@@ -25,7 +25,14 @@ from eventstore.errors import (
 )
 from eventstore.sqlite import place
 from eventstore.wiring import Embedded, open_store
-from tests.support.files import a_file_with_a_thread, by_hand, opened, unjournaled_objections, value
+from tests.support.files import (
+    a_file_with_a_thread,
+    by_hand,
+    opened,
+    read_for_long,
+    unjournaled_objections,
+    value,
+)
 from tests.support.threads import (
     a_live_thread,
     archive,
@@ -301,9 +308,7 @@ async def test_a_write_ahead_log_that_a_long_reader_let_grow_shrinks_again(path:
     journal = f"{path}-wal"
     async with open_store(f"sqlite:{path}") as store:
         thread_id = await a_live_thread(store)
-        with by_hand(path) as reader:
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM log").fetchone()
+        with read_for_long(path):
             for _ in range(24):
                 await say(store, thread_id, "x" * 1024 * 1024)
             grown = os.stat(journal).st_size

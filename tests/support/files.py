@@ -35,6 +35,15 @@ def by_hand(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
+@contextmanager
+def read_for_long(path: Path) -> Iterator[None]:
+    """Hold a snapshot of the file for the block, which keeps its write-ahead log from beginning anew."""
+    with by_hand(path) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM log").fetchone()
+        yield
+
+
 def value(path: Path, sql: str, *values: object) -> object:
     with by_hand(path) as connection:
         return connection.execute(sql, values).fetchone()[0]
